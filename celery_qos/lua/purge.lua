@@ -1,0 +1,28 @@
+-- Delete tasks that nobody holds yet, some tenants at a time; the caller comes again until none are left.
+-- KEYS: namespace. Returns {tasks deleted, 1 where that was all}.
+-- include keys, policy, workers
+local TENANTS, HIGHEST_PRIORITY, LOWEST_PRIORITY = 100, 0, 9
+local purged, done = 0, 1
+local page = redis.call('HSCAN', WAITING, 0, 'COUNT', TENANTS)[2]
+for i = 1, #page, 2 do
+  local tenant = page[i]
+  for priority = HIGHEST_PRIORITY, LOWEST_PRIORITY do
+    local stream = tenant_stream(tenant, priority)
+    purged = purged + redis.call('XLEN', stream)
+    redis.call('UNLINK', stream)
+  end
+  redis.call('HINCRBY', STATE, 'waiting', -tonumber(page[i + 1]))
+  redis.call('HDEL', WAITING, tenant)
+  policy_remove(tenant)
+end
+if redis.call('EXISTS', WAITING) == 1 then
+  done = 0
+elseif redis.call('EXISTS', EGRESS) == 1 then
+  ensure_group()
+  -- Entries past the last delivered one are not delivered.
+  for _, entry in ipairs(redis.call('XRANGE', EGRESS, '(' .. group().last_delivered, '+')) do
+    purged = purged + redis.call('XDEL', EGRESS, entry[1])
+  end
+end
+forget_idle()
+return {purged, done}

@@ -1,0 +1,6 @@
+-- A consumer leaves for good: its slots go, what it did not settle is delivered again at once.
+-- KEYS: namespace. ARGV: consumer. Returns {tasks handed back, 1 where that was all}.
+-- include keys, policy, dispatch, workers
+local moved, done = recover(ARGV[1], 0)
+forget_idle()
+return {moved, done and 1 or 0}

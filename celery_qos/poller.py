@@ -1,0 +1,136 @@
+"""Kombu's poller of the Redis transport, taught to read egress and to wake up for acks from other threads."""
+from __future__ import annotations
+
+import socket
+import threading
+from typing import Any, Optional
+
+from kombu.transport.redis import MultiChannelPoller
+from kombu.utils.eventio import ERR, READ
+
+__all__ = ('Poller', 'READER')
+
+#: The kind of connection that waits for egress, as Kombu knows 'BRPOP' and 'LISTEN'.
+READER = 'XREADGROUP'
+
+
+class Poller(MultiChannelPoller):
+    """Works in the worker's event loop and in a synchronous ``drain_events`` alike."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._loop_thread: Optional[int] = None
+        self._drain_thread: Optional[int] = None
+        self._woken, self._waker = socket.socketpair()
+        for end in self._woken, self._waker:
+            end.setblocking(False)
+        self.poller.register(self._woken, READ | ERR)
+
+    # -- waking up
+
+    def wake(self) -> None:
+        """Make a poll that another thread waits in return now."""
+        if not self.gathers:
+            try:
+                self._waker.send(b'\0')
+            except OSError:
+                pass    # it is full, so it wakes already; or it was closed with its connection
+
+    def _on_wakeup(self) -> None:
+        try:
+            while len(self._woken.recv(4096)) == 4096:
+                pass
+        except BlockingIOError:
+            pass
+
+    @property
+    def gathers(self) -> bool:
+        """The calling thread is in a turn of the loop, whose end sends what was gathered."""
+        return threading.get_ident() in (self._loop_thread, self._drain_thread)
+
+    def enter_loop(self) -> None:
+        """The event loop that this thread runs polls from now on."""
+        self._loop_thread = threading.get_ident()
+
+    def leave_loop(self) -> None:
+        self._loop_thread = None
+
+    def close(self) -> None:
+        super().close()
+        self._waker.close()
+        self._woken.close()
+
+    # -- reading
+
+    def on_poll_init(self, poller: Any) -> None:
+        # The base class restores unacked messages of Kombu's own emulation here; egress has none.
+        self.poller = poller
+
+    def on_poll_start(self) -> None:
+        super().on_poll_start()
+        for channel in list(self._channels):
+            if self.drains:
+                channel.read()
+            else:
+                channel.begin_turn()
+
+    def register_reader(self, channel: Any) -> None:
+        """Have the channel's reader connected and polled."""
+        if not self._client_registered(channel, channel.reader, READER):
+            channel.reading = None
+            self._register(channel, channel.reader, READER)
+
+    def on_readable(self, fileno: int) -> Any:
+        if fileno == self._woken.fileno():
+            return self._on_wakeup()
+        channel, kind = self._fd_to_chan.get(fileno, (None, None))
+        if kind == READER:
+            # What is readable was delivered to us: it must be read even where the prefetch limit shrank meanwhile.
+            return channel.handlers[READER]()
+        return super().on_readable(fileno)
+
+    def handle_event(self, fileno: int, event: int) -> Any:
+        if fileno == self._woken.fileno():
+            self._on_wakeup()
+            return True
+        channel, kind = self._fd_to_chan.get(fileno, (None, None))
+        if kind == READER:
+            return channel.handlers[READER](), self
+        return super().handle_event(fileno, event)
+
+    @property
+    def drains(self) -> bool:
+        """A synchronous drain is under way, which takes one event."""
+        return self._in_protected_read
+
+    def get(self, callback: Any, timeout: Optional[float] = None) -> None:
+        """One event of a synchronous drain."""
+        outer, self._drain_thread = self._drain_thread, threading.get_ident()
+        try:
+            for channel in list(self._channels):
+                channel.flush()
+                channel.refill()
+            if not any(channel.deliver_one() for channel in list(self._channels)):
+                super().get(callback, timeout)
+        finally:
+            self._drain_thread = outer
+            for channel in list(self._channels):
+                channel.flush()
+
+    def forget_in(self, loop: Any) -> Any:
+        """For Kombu before 5.7, which stops polling every connection where one is closed (kombu#2007)."""
+        def forget(connection: Any) -> None:
+            for ident, sock in list(self._chan_to_sock.items()):
+                channel, client, kind = ident
+                if getattr(client, 'connection', None) is connection:
+                    del self._chan_to_sock[ident]
+                    for fd, registered in list(self._fd_to_chan.items()):
+                        if registered == (channel, kind):
+                            loop.remove(fd)
+                            del self._fd_to_chan[fd]
+        return forget
+
+    @property
+    def fds(self) -> dict[int, Any]:
+        fileno = self._woken.fileno()
+        return {**super().fds, fileno: (None, 'WAKE')} if fileno >= 0 else dict(super().fds)

@@ -1,0 +1,57 @@
+"""Composes the Lua scripts from their files and runs them on the server."""
+from __future__ import annotations
+
+import hashlib
+import re
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import NoScriptError
+
+__all__ = ('Script', 'script')
+
+_LUA = files(__package__) / 'lua'
+#: The line by which a Lua file names the pieces it stands on.
+_INCLUDE = re.compile(r'^-- include (.+)\n', re.MULTILINE)
+
+
+class Script:
+    """One atomic act on the server.
+
+    Arguments:
+        name: the Lua file's name, without ending.
+        policy: the algorithm that the piece named ``policy`` stands for.
+    """
+
+    def __init__(self, name: str, policy: str) -> None:
+        self.name = name
+        self.source = _compose(_LUA / f'{name}.lua', policy, set())
+        self.sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+
+    def __call__(self, client: Redis, keys: list[str], *args: Any) -> Any:
+        """Run the script in one round trip; the first call on a server sends the source as well."""
+        try:
+            return client.evalsha(self.sha, len(keys), *keys, *args)
+        except NoScriptError:
+            return client.eval(self.source, len(keys), *keys, *args)
+
+
+@lru_cache(maxsize=None)
+def script(name: str, policy: str = 'wrr') -> Script:
+    """The script of that name, composed once."""
+    return Script(name, policy)
+
+
+def _compose(path: Any, policy: str, included: set[str]) -> str:
+    def include(match: re.Match[str]) -> str:
+        pieces = []
+        for piece in match[1].split(', '):
+            if piece not in included:
+                included.add(piece)
+                file = f'policy/{policy}.lua' if piece == 'policy' else f'lib/{piece}.lua'
+                pieces.append(_compose(_LUA / file, policy, included))
+        return ''.join(pieces)
+
+    return _INCLUDE.sub(include, path.read_text(encoding='utf-8'))

@@ -1,0 +1,114 @@
+"""One consumer's proof of life: its slots in each queue, renewed while it lives."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from kombu.log import get_logger
+from redis.exceptions import RedisError
+
+from ..codec import parse_delivery_tag
+from ..config import Config
+from ..store import Store
+from . import native
+
+__all__ = ('Lease',)
+
+logger = get_logger(__name__)
+
+
+class Lease:
+    """The slots of one consumer, and the deliveries it holds.
+
+    The channel that reads under the consumer's name changes the slots; a thread of its own renews. The name outlives
+    a lost connection, so that tasks which still run stay with their worker.
+
+    Arguments:
+        consumer: the consumer's name in the group on egress.
+        store: used by the channel's thread only.
+        config: the queues' options.
+    """
+
+    def __init__(self, consumer: str, store: Store, config: Config) -> None:
+        self.consumer = consumer
+        #: A channel reads under this name now.
+        self.active = False
+        #: Delivery tag to raw message (None until it is one) for each delivery that is not settled.
+        self.held: dict[str, Any] = {}
+        self._store = store
+        self._config = config
+        self._slots: dict[str, int] = {}
+        # A late renewal must not bring back slots that were just given up.
+        self._lock = native.allocate_lock()
+
+    @property
+    def queues(self) -> list[str]:
+        return list(self._slots)
+
+    @property
+    def interval(self) -> float:
+        """Seconds between renewals."""
+        return min((self._config.of(queue).lease_seconds for queue in self.queues), default=15.0) / 5
+
+    def slots(self, queue: str) -> int:
+        return self._slots.get(queue, 0)
+
+    def set_slots(self, queue: str, slots: int) -> None:
+        """Bring `slots` to the queue; with 0 the lease lasts while tasks are unsettled."""
+        with self._lock:
+            self._slots[queue] = slots
+            self._renew(self._store, queue)
+
+    def get(self, queue: str) -> Any:
+        """Deliver one task without waiting, in a slot of its own."""
+        with self._lock:
+            slots = self.slots(queue) + 1
+            delivery = self._store.get(queue, self.consumer, slots, self._config.of(queue).lease_seconds)
+            if delivery:
+                self._slots[queue] = slots
+            return delivery
+
+    def reclaim(self, keep: Callable[[Any], bool]) -> None:
+        """After a reconnect: hand back what was sent to this consumer and is not held, or not worth keeping."""
+        with self._lock:
+            self._reclaim(keep)
+
+    def _reclaim(self, keep: Callable[[Any], bool]) -> None:
+        self.held = {tag: message for tag, message in self.held.items() if message is not None and keep(message)}
+        kept = [parse_delivery_tag(tag) for tag in self.held]
+        for queue in self.queues:
+            moved = self._store.reclaim(queue, self.consumer, [entry_id for name, entry_id in kept if name == queue])
+            if moved:
+                logger.info('reconnected: %d tasks of queue %r that were not started are delivered again', moved, queue)
+
+    def renew(self, store: Store) -> None:
+        """Renew in every queue; called by the thread, with a store of its own."""
+        for queue in self.queues:
+            with self._lock:
+                if queue in self._slots and self._renew(store, queue):
+                    logger.warning('the lease of %s on queue %r had ended: registered again; tasks it held may have '
+                                   'been delivered to others', self.consumer, queue)
+                    qos = self._config.of(queue)
+                    store.declare(queue, *((qos.fingerprint, qos.stored) if self._config.explicit else ()))
+
+    def release(self, store: Store) -> None:
+        """Leave every queue; what is unsettled is delivered again at once."""
+        with self._lock:
+            for queue in self.queues:
+                store.release(queue, self.consumer)
+                del self._slots[queue]
+            self.held.clear()
+
+    def _renew(self, store: Store, queue: str) -> bool:
+        slots = self._slots[queue]
+        new, unsettled = store.lease(queue, self.consumer, slots, self._config.of(queue).lease_seconds)
+        if slots == 0 and not unsettled:
+            del self._slots[queue]
+        return new and slots > 0
+
+    def give_up(self) -> None:
+        """As `release`, at the end of a channel, where a lost connection is no error: the lease will end by itself."""
+        try:
+            self.release(self._store)
+        except (RedisError, OSError) as exc:
+            logger.warning('cannot give back the slots of %s (%r): they go when its lease ends', self.consumer, exc)

@@ -1,0 +1,88 @@
+"""The bootstep: tells the transport what Celery's worker knows, and Celery's worker what the transport knows."""
+from __future__ import annotations
+
+from typing import Any
+
+from celery import bootsteps, signals
+from celery.worker import state
+from celery.worker.consumer.tasks import Tasks
+from celery.worker.request import Request
+
+__all__ = ('install', 'Slots')
+
+
+def install() -> None:
+    """Have every worker of this process, on whatever app, get the step."""
+    signals.worker_init.connect(_add_step, dispatch_uid='celery_qos.worker.step', weak=False)
+
+
+def _add_step(sender: Any, **kwargs: Any) -> None:
+    sender.app.steps['consumer'].add(Slots)
+
+
+class Slots(bootsteps.StartStopStep):
+    """Keeps running tasks with their worker across a reconnect.
+
+    The slots themselves follow the channel's prefetch count, and leave with the channel.
+    """
+
+    requires = (Tasks,)
+
+    def __init__(self, consumer: Any, **kwargs: Any) -> None:
+        self._held: set[str] = set()
+        self._on_close = consumer.on_close
+        super().__init__(consumer, **kwargs)
+
+    def include_if(self, consumer: Any) -> bool:
+        from ..transport import Transport
+        return issubclass(consumer.conninfo.get_transport_cls(), Transport)
+
+    def start(self, consumer: Any) -> None:
+        consumer.on_close = lambda: self._before_reconnect(consumer)
+        channel = consumer.task_consumer.channel
+        channel.member.keep = self._holds
+        _wake_for_callbacks(consumer, channel.connection.cycle)
+
+    def stop(self, consumer: Any) -> None:
+        """The worker takes no more work: its event loop ends, so acks must not wait for the loop's next turn."""
+        if consumer.connection:
+            consumer.connection.transport.cycle.leave_loop()
+
+    def _holds(self, message: Any) -> bool:
+        return message['headers'].get('id') in self._held
+
+    def _before_reconnect(self, consumer: Any) -> None:
+        """The connection is lost, and Celery drops what its pool has not started: note what goes on nevertheless."""
+        for entry in _eta_entries(consumer.timer):
+            consumer.timer.cancel(entry)
+        reserved = {request.id for request in tuple(state.reserved_requests)}
+        if not consumer.pool.flush:
+            # Such a pool runs all that it was handed.
+            self._on_close()
+            self._held = reserved
+            return
+        # Celery before 5.6 drops running tasks from the pool's account too, and then never acks them; later releases
+        # drop those that a child was sent and has not reported as started (celery#8091).
+        jobs = consumer.pool._pool._cache
+        started = {number: job for number, job in jobs.items() if job._accepted or job._write_to is not None}
+        self._on_close()
+        jobs.update(started)
+        self._held = {job.correlation_id for job in started.values()}
+
+
+def _eta_entries(timer: Any) -> list[Any]:
+    """The timer's entries that would start a task later."""
+    return [scheduled.entry for scheduled in list(timer.queue)
+            if any(isinstance(argument, Request) for argument in getattr(scheduled.entry, 'args', None) or ())]
+
+
+def _wake_for_callbacks(consumer: Any, poller: Any) -> None:
+    """Celery before 5.7 lets an ack from a pool's thread wait until something else wakes the event loop."""
+    call_soon = type(consumer).call_soon
+
+    def call_soon_and_wake(*args: Any, **kwargs: Any) -> Any:
+        promise = call_soon(consumer, *args, **kwargs)
+        poller.wake()
+        return promise
+
+    consumer.call_soon = call_soon_and_wake
