@@ -133,6 +133,11 @@ class Store:
         entry = self._run('get', queue, consumer, slots, _ms(lease_seconds))
         return entry and _delivery(queue, entry[0], entry[1])
 
+    def waiting(self, queue: str) -> dict[str, int]:
+        """Tasks that wait in their tenants' streams, by tenant; tenants without any are left out."""
+        found = self.client.hgetall(keys.waiting(self.namespace(queue)))
+        return {tenant.decode(): int(count) for tenant, count in found.items()}
+
     # -- workers
 
     def lease(self, queue: str, consumer: str, slots: int, lease_seconds: float) -> tuple[bool, int]:
