@@ -21,6 +21,8 @@ class Poller(MultiChannelPoller):
         super().__init__()
         self._loop_thread: Optional[int] = None
         self._drain_thread: Optional[int] = None
+        #: The thread that polled last: it need not wake itself, and a byte left behind would end its next drain early.
+        self._polled_by: Optional[int] = None
         self._woken, self._waker = socket.socketpair()
         for end in self._woken, self._waker:
             end.setblocking(False)
@@ -30,7 +32,7 @@ class Poller(MultiChannelPoller):
 
     def wake(self) -> None:
         """Make a poll that another thread waits in return now."""
-        if not self.gathers:
+        if self._polled_by not in (None, threading.get_ident()):
             try:
                 self._waker.send(b'\0')
             except OSError:
@@ -50,7 +52,7 @@ class Poller(MultiChannelPoller):
 
     def enter_loop(self) -> None:
         """The event loop that this thread runs polls from now on."""
-        self._loop_thread = threading.get_ident()
+        self._loop_thread = self._polled_by = threading.get_ident()
 
     def leave_loop(self) -> None:
         self._loop_thread = None
@@ -68,10 +70,8 @@ class Poller(MultiChannelPoller):
 
     def on_poll_start(self) -> None:
         super().on_poll_start()
-        for channel in list(self._channels):
-            if self.drains:
-                channel.read()
-            else:
+        if not self.drains:
+            for channel in list(self._channels):
                 channel.begin_turn()
 
     def register_reader(self, channel: Any) -> None:
@@ -106,11 +106,14 @@ class Poller(MultiChannelPoller):
     def get(self, callback: Any, timeout: Optional[float] = None) -> None:
         """One event of a synchronous drain."""
         outer, self._drain_thread = self._drain_thread, threading.get_ident()
+        self._polled_by = self._drain_thread
         try:
             for channel in list(self._channels):
                 channel.flush()
                 channel.refill()
             if not any(channel.deliver_one() for channel in list(self._channels)):
+                for channel in list(self._channels):
+                    channel.read()
                 super().get(callback, timeout)
         finally:
             self._drain_thread = outer

@@ -189,7 +189,7 @@ class Channel(kombu_redis.Channel):
         super()._new_queue(queue, **kwargs)
         if queue in self._fanout_queues:
             return
-        expires = self._get_queue_expire(kwargs)
+        expires = (kwargs.get('arguments') or {}).get('x-expires')
         if kwargs.get('exclusive') or kwargs.get('auto_delete') and (expires or not kwargs.get('durable')):
             self._kinds[queue] = max(expires or 0, TRANSIENT_TTL_MS)
             self.store.mark_transient(queue, self._kinds[queue])
