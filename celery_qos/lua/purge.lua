@@ -1,9 +1,10 @@
 -- Delete tasks that nobody holds yet, some tenants at a time; the caller comes again until none are left.
 -- KEYS: namespace. Returns {tasks deleted, 1 where that was all}.
 -- include keys, policy, workers
-local TENANTS, HIGHEST_PRIORITY, LOWEST_PRIORITY = 100, 0, 9
+local TENANTS = 100
 local purged, done = 0, 1
-local page = redis.call('HSCAN', WAITING, 0, 'COUNT', TENANTS)[2]
+-- Not HSCAN: from its start it passes over the buckets that the calls before emptied, and comes back with nothing.
+local page = redis.call('HRANDFIELD', WAITING, TENANTS, 'WITHVALUES')
 for i = 1, #page, 2 do
   local tenant = page[i]
   for priority = HIGHEST_PRIORITY, LOWEST_PRIORITY do

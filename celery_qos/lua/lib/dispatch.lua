@@ -1,8 +1,6 @@
 -- Dispatch: move tasks from tenant streams to egress while slots are free.
 -- include keys, policy
 
-local HIGHEST_PRIORITY, LOWEST_PRIORITY = 0, 9
-
 local function free_slots()
   return tonumber(redis.call('HGET', STATE, 'slots') or 0) - redis.call('XLEN', EGRESS)
 end

@@ -11,6 +11,8 @@ local FINISH = NS .. ':finish'
 local WAITING = NS .. ':waiting'
 local TRANSIENT = NS .. ':transient'
 
+local HIGHEST_PRIORITY, LOWEST_PRIORITY = 0, 9
+
 local function tenant_stream(tenant, priority)
   return NS .. ':tenant:' .. priority .. ':' .. tenant
 end
