@@ -5,10 +5,12 @@
 -- Newcomers of one instant are set this far apart, so that equal tags are served in the order of arrival and not of names.
 local TIE = 2 ^ -30
 
--- Weight set at run time, else from the config, else the config's default, else 1.
+-- Weight set at run time, else from the config, else the config's default, else 1. What is no weight counts as 1: an error
+-- here would come after the task has moved.
 local function weight_of(tenant)
   local w = redis.call('HMGET', SETTINGS, 'set:weight:' .. tenant, 'weight:' .. tenant, 'default:weight')
-  return tonumber(w[1] or w[2] or w[3] or 1)
+  local weight = tonumber(w[1] or w[2] or w[3] or 1)
+  return weight and weight > 0 and weight < math.huge and weight or 1
 end
 
 -- `tenant` has its first waiting task: give it a place among the ready.
