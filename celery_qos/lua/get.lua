@@ -3,6 +3,7 @@
 -- Returns {id, fields}, or nothing.
 -- include keys, policy, dispatch, workers, time
 local consumer, slots = ARGV[1], tonumber(ARGV[2])
+allow_when_full()
 ensure_group()
 set_slots(consumer, slots)
 dispatch()

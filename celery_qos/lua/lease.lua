@@ -4,6 +4,7 @@
 -- include keys, policy, dispatch, workers, time
 local consumer, slots = ARGV[1], tonumber(ARGV[2])
 local unsettled = 0
+allow_when_full()
 if slots == 0 then
   unsettled = pending(consumer)
   if unsettled == 0 then

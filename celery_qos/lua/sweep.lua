@@ -3,6 +3,7 @@
 -- Returns {consumer, tasks delivered again, 1 where that was all, ...} for each consumer whose lease had ended.
 -- include keys, policy, dispatch, workers, time
 local now = now_ms()
+allow_when_full()
 local recovered = {}
 for _, consumer in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', 0, 10)) do
   local moved, done = recover(consumer, 1)

@@ -4,6 +4,12 @@
 -- Entries handed back per call, so that a script stays short; the caller comes again for the rest.
 local BATCH = 100
 
+-- Where memory is full, Redis refuses a script whose first write may take more. This write takes none, so that leases are
+-- renewed and tasks delivered: only that makes memory free again.
+local function allow_when_full()
+  redis.call('HDEL', STATE, '')
+end
+
 -- XINFO's row of the group on egress, or nil.
 local function group()
   if redis.call('EXISTS', EGRESS) == 0 then return nil end
