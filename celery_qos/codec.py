@@ -33,7 +33,7 @@ def decode(delivery: Delivery) -> dict[str, Any]:
     fields = delivery.fields
     try:
         properties, headers = loads(fields[b'properties'].decode()), loads(fields[b'headers'].decode())
-        body = fields[b'body'] or ''
+        body = fields[b'body']
     except KeyError as exc:
         raise ValueError(f'field {exc.args[0].decode()!r} is missing') from exc
     if not isinstance(properties, dict) or not isinstance(headers, dict):

@@ -1,0 +1,49 @@
+"""A worker's app whose tasks write down when they start and end, in a Redis list that the test reads."""
+from __future__ import annotations
+
+import json
+import os
+import time
+
+from celery import Celery
+from redis import Redis
+
+app = Celery('ledger', broker=os.environ['QOS_TEST_BROKER'], backend=os.environ.get('QOS_TEST_BACKEND') or None)
+app.conf.update(broker_connection_retry_on_startup=True, task_ignore_result=True)
+app.conf.update(json.loads(os.environ.get('QOS_TEST_CONF', '{}')))
+
+LEDGER = 'ledger'
+
+
+def write(event, request, mark):
+    client = Redis(unix_socket_path=os.environ['QOS_TEST_LEDGER'], db=2)
+    client.rpush(LEDGER, json.dumps({
+        'event': event, 'mark': mark, 'id': request.id, 'pid': os.getpid(), 'at': time.time(),
+        'redelivered': bool((request.delivery_info or {}).get('redelivered'))}))
+    client.close()
+
+
+def run(task, mark, seconds):
+    write('start', task.request, mark)
+    time.sleep(seconds)
+    write('end', task.request, mark)
+
+
+@app.task(bind=True, tenant_key='tenant')
+def early(self, tenant, mark='', seconds=0.0):
+    run(self, mark, seconds)
+
+
+@app.task(bind=True, tenant_key='tenant', acks_late=True)
+def late(self, tenant, mark='', seconds=0.0):
+    run(self, mark, seconds)
+
+
+@app.task(bind=True, tenant_key='tenant', acks_late=True)
+def busy(self, tenant, mark='', seconds=0.0):
+    """Never lets go of the processor, nor of a green pool's loop."""
+    write('start', self.request, mark)
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        sum(range(1000))
+    write('end', self.request, mark)

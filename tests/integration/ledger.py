@@ -1,0 +1,70 @@
+"""What the tasks of `tests.integration.apps.ledger` wrote down, and the way to send them from a test."""
+from __future__ import annotations
+
+import json
+from collections import Counter
+from contextlib import contextmanager
+from typing import Any
+
+from celery import Celery
+
+from celery_qos import keys
+from celery_qos.embedded import EmbeddedRedis
+
+from ..until import until
+from .workers import Worker
+
+
+class Ledger:
+    """Sends tasks to a queue of `server` and reads what became of them.
+
+    Arguments:
+        conf: settings of the workers' app and of the publishing one.
+        scheme: of the broker's URL; ``redis`` for the stock transport.
+    """
+
+    def __init__(self, server: EmbeddedRedis, conf: dict[str, Any] | None = None, scheme: str = 'qos') -> None:
+        self.server, self.conf = server, conf or {}
+        self.redis = server.client()
+        self._book = server.client(db=2)
+        self._url = server.url(scheme)
+        self.app = Celery('publisher', broker=self._url, set_as_current=False)
+        self.app.conf.update(self.conf)
+
+    def worker(self, pool: str = 'prefork', concurrency: int = 2, options: tuple[str, ...] = (), **kwargs: Any) -> Worker:
+        return Worker(self._url, pool, concurrency, 'tests.integration.apps.ledger', options,
+                      env={'QOS_TEST_LEDGER': self.server.socket, 'QOS_TEST_CONF': json.dumps(self.conf)}, **kwargs)
+
+    def send(self, tenant: str, mark: str = '', seconds: float = 0.0, task: str = 'early', **options: Any) -> None:
+        self.app.send_task(f'tests.integration.apps.ledger.{task}', (tenant, mark, seconds), tenant=tenant, **options)
+
+    @contextmanager
+    def publishing(self):
+        """Many sends, one producer."""
+        with self.app.producer_pool.acquire(block=True) as producer:
+            yield lambda *args, **kwargs: self.send(*args, producer=producer, **kwargs)
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self._book.lrange('ledger', 0, -1)]
+
+    def marks(self, event: str) -> list[str]:
+        """The marks of the tasks with that event, in its order."""
+        return [each['mark'] for each in self.events if each['event'] == event]
+
+    def until(self, event: str, count: int, timeout: float = 30.0) -> list[str]:
+        """The marks, once there are `count` of them."""
+        until(lambda: self._book.llen('ledger') >= count and len(self.marks(event)) >= count, timeout,
+              f'{count} of {event}; so far {Counter(each["event"] for each in self.events)}')
+        return self.marks(event)
+
+    def stray_keys(self, queue: str = 'celery') -> list[str]:
+        """Keys of the queue that an idle one must not have."""
+        ns = keys.namespace(queue)
+        return sorted(key.decode() for key in self.redis.scan_iter(f'{ns}:*') if key.decode() != keys.settings(ns))
+
+    def until_idle(self, queue: str = 'celery') -> None:
+        """Until nothing waits and nothing is in flight."""
+        ns = keys.namespace(queue)
+        until(lambda: not self.redis.exists(keys.waiting(ns)) and self.redis.xlen(keys.egress(ns)) == 0, 30,
+              f'{self.stray_keys(queue)}, egress {self.redis.xlen(keys.egress(ns))}')
