@@ -136,7 +136,7 @@ class Store:
     def waiting(self, queue: str) -> dict[str, int]:
         """Tasks that wait in their tenants' streams, by tenant; tenants without any are left out."""
         found = self.client.hgetall(keys.waiting(self.namespace(queue)))
-        return {tenant.decode(): int(count) for tenant, count in found.items()}
+        return {bytes(tenant).decode(): int(count) for tenant, count in found.items()}
 
     # -- workers
 
@@ -171,11 +171,7 @@ class Store:
 
     def set_weight(self, queue: str, tenant: str, weight: Optional[float]) -> None:
         """Set a tenant's weight at run time; None goes back to what the config says. Acts on waiting tasks at once."""
-        name, field = keys.settings(self.namespace(queue)), f'set:weight:{tenant}'
-        if weight is None:
-            self.client.hdel(name, field)
-        else:
-            self.client.hset(name, field, repr(float(weight)))
+        self._run('weight', queue, tenant, '' if weight is None else repr(float(weight)))
 
     def weight(self, queue: str, tenant: str) -> float:
         """The weight in force: set at run time, else the config's, else its default, else 1."""

@@ -58,6 +58,16 @@ local function policy_charge(tenant, start, left)
   end
 end
 
+-- `tenant` had the weight `old`. By how much its tag is ahead of virtual time is work it was given in advance: at the new
+-- weight that is sooner or later made up for. Else a tenant once held down at 0.01 would wait out 100 turns.
+local function policy_reweigh(tenant, old)
+  local vtime, ratio = tonumber(redis.call('HGET', STATE, 'vtime') or 0), old / weight_of(tenant)
+  for _, tags in ipairs({READY, FINISH}) do
+    local tag = tonumber(redis.call('ZSCORE', tags, tenant) or nil)
+    if tag and tag > vtime then redis.call('ZADD', tags, vtime + (tag - vtime) * ratio, tenant) end
+  end
+end
+
 -- Forget the finish tags that virtual time has passed: their owners would start at virtual time anyway.
 local function policy_sweep()
   redis.call('ZREMRANGEBYSCORE', FINISH, '-inf', redis.call('HGET', STATE, 'vtime') or 0)
