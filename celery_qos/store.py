@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from typing import NamedTuple, Optional, Union
+from typing import Any, NamedTuple, Optional, Union
 
 from redis import Redis
 from redis.exceptions import NoPermissionError
@@ -135,8 +135,8 @@ class Store:
 
     def waiting(self, queue: str) -> dict[str, int]:
         """Tasks that wait in their tenants' streams, by tenant; tenants without any are left out."""
-        found = self.client.hgetall(keys.waiting(self.namespace(queue)))
-        return {bytes(tenant).decode(): int(count) for tenant, count in found.items()}
+        found: Any = self.client.hgetall(keys.waiting(self.namespace(queue)))
+        return {tenant.decode(): int(count) for tenant, count in found.items()}
 
     # -- workers
 

@@ -24,7 +24,8 @@ def make_app(broker_url: str, records: Optional[Records] = None) -> Celery:
     app = Celery('celery-qos-demo', broker=broker_url, set_as_current=False)
     app.conf.update(task_default_queue=QUEUE, task_ignore_result=True, worker_prefetch_multiplier=1)
 
-    @app.task(name=TASK, tenant_key='tenant')
+    # Not shared: each transport's app has a task of its own.
+    @app.task(name=TASK, tenant_key='tenant', shared=False)
     def work(tenant: str, number: int, published: float) -> None:
         assert records is not None
         records.started(number, time() - published)

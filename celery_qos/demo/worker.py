@@ -11,7 +11,9 @@ from threading import Thread
 from typing import Optional
 
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from . import records
 from .app import make_app
@@ -76,10 +78,11 @@ def main(broker_url: str, socket: str) -> Optional[int]:
 
 
 def _end_with_parent(socket: str) -> None:
-    """The demo holds the other end of standard input, so that reading it returns when the demo has gone, even killed."""
+    """The demo holds the other end of standard input, so reading it returns when the demo has gone, even if killed."""
     os.read(0, 1)
     try:
-        Redis(unix_socket_path=socket).shutdown(nosave=True)
+        # Not tried again: that the connection breaks is what is wanted.
+        Redis(unix_socket_path=socket, retry=Retry(NoBackoff(), 0)).shutdown(nosave=True)
     except RedisError:
         pass        # it is down already
     shutil.rmtree(os.path.dirname(socket), ignore_errors=True)
