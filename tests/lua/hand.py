@@ -1,0 +1,112 @@
+"""A queue worked by hand: tasks are numbers, workers are names."""
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import count, islice
+from typing import NamedTuple, Optional
+
+from redis import ConnectionPool, Redis
+
+from celery_qos import keys
+from celery_qos.store import Delivery, Store
+
+__all__ = ('Hand', 'Entry', 'commands_of')
+
+
+class Entry(NamedTuple):
+    """What egress holds of a task, and who holds the task."""
+
+    entry_id: str
+    number: int
+    owner: Optional[str]
+    redelivered: bool
+    failures: int
+
+
+class Hand:
+    """Arguments: the store, and the name of the queue."""
+
+    def __init__(self, store: Store, queue: str = 'q') -> None:
+        self.store, self.redis, self.queue = store, store.client, queue
+        self.ns = store.namespace(queue)
+        self.numbers = count(1)
+        options = {**self.redis.connection_pool.connection_kwargs, 'protocol': 2}
+        pool = ConnectionPool(connection_class=self.redis.connection_pool.connection_class, **options)
+        self.reader = Redis(connection_pool=pool, single_connection_client=True)
+
+    # -- acts
+
+    def put(self, tenant: str = 'a', times: int = 1, priority: int = 5) -> int:
+        """Publish; returns the last task's number."""
+        for number in islice(self.numbers, times):
+            self.store.enqueue(self.queue, tenant, priority, {'number': str(number), 'tenant': tenant})
+        return number
+
+    def hire(self, consumer: str = 'w', slots: int = 1, seconds: float = 600) -> tuple[bool, int]:
+        return self.store.lease(self.queue, consumer, slots, seconds)
+
+    def read(self, consumer: str = 'w', at_most: int = 1000) -> list[Delivery]:
+        """As the event loop does, but without waiting: the server ends even the shortest wait at its next tick only."""
+        command = self.store.read_command([self.queue], consumer, at_most, block_ms=1)
+        del command[command.index('BLOCK'):command.index('STREAMS')]
+        self.reader.connection.send_command(*command)
+        return self.store.parse_read([self.queue], self.reader.connection.read_response())
+
+    def settle(self, *deliveries: Delivery) -> int:
+        return self.store.settle(self.queue, [delivery.entry_id for delivery in deliveries])
+
+    def requeue(self, *deliveries: Delivery, counted: bool = True) -> int:
+        return self.store.requeue(self.queue, [delivery.entry_id for delivery in deliveries], counted)
+
+    def end_lease(self, consumer: str = 'w') -> None:
+        """As if its time were over."""
+        self.redis.zadd(keys.leases(self.ns), {consumer: 0}, xx=True)
+
+    def turns(self) -> Iterator[str]:
+        """The tenants in the order they are served, each task settled before the next one is read."""
+        while read := self.read(at_most=1):
+            yield read[0].fields[b'tenant'].decode()
+            self.settle(*read)
+
+    def serve(self, turns: int) -> list[str]:
+        return list(islice(self.turns(), turns))
+
+    # -- what is there
+
+    def egress(self) -> list[Entry]:
+        owners = {}
+        if self.redis.exists(keys.egress(self.ns)) and self.redis.xinfo_groups(keys.egress(self.ns)):
+            for row in self.redis.xpending_range(keys.egress(self.ns), keys.GROUP, '-', '+', 10_000):
+                owners[row['message_id']] = row['consumer'].decode()
+        return [Entry(entry_id.decode(), number_of(fields), owners.get(entry_id), b'redelivered' in fields,
+                      int(fields.get(b'deliveries', 0)))
+                for entry_id, fields in self.redis.xrange(keys.egress(self.ns))]
+
+    def in_egress(self) -> list[int]:
+        return [entry.number for entry in self.egress()]
+
+    def waiting(self, tenant: str = 'a', priority: int = 5) -> list[int]:
+        return [number_of(fields) for _, fields in self.redis.xrange(keys.tenant_stream(self.ns, tenant, priority))]
+
+    def consumers(self) -> set[str]:
+        return {row['name'].decode() for row in self.redis.xinfo_consumers(keys.egress(self.ns), keys.GROUP)}
+
+    def all_keys(self) -> set[str]:
+        """Keys in the database, each without the queue's namespace."""
+        return {key.decode().removeprefix(f'{self.ns}:') for key in self.redis.keys()}
+
+    def state(self) -> dict[str, float]:
+        return {name.decode(): float(value) for name, value in self.redis.hgetall(keys.state(self.ns)).items()}
+
+
+def number_of(fields: dict[bytes, bytes]) -> int:
+    return int(fields[b'number'])
+
+
+def commands_of(redis, act) -> Counter:
+    """How many commands of each kind the server runs for `act`, those inside scripts included."""
+    redis.config_resetstat()
+    act()
+    return Counter({name.removeprefix('cmdstat_'): row['calls'] for name, row in redis.info('commandstats').items()
+                    if not name.startswith(('cmdstat_config', 'cmdstat_info'))})
