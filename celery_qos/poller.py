@@ -19,6 +19,8 @@ class Poller(MultiChannelPoller):
 
     def __init__(self) -> None:
         super().__init__()
+        self._loop: Any = None
+        self._ticks: set[Any] = set()
         self._loop_thread: Optional[int] = None
         self._drain_thread: Optional[int] = None
         #: The thread that polled last: it need not wake itself, and a byte left behind would end its next drain early.
@@ -50,8 +52,9 @@ class Poller(MultiChannelPoller):
         """The calling thread is in a turn of the loop, whose end sends what was gathered."""
         return threading.get_ident() in (self._loop_thread, self._drain_thread)
 
-    def enter_loop(self) -> None:
-        """The event loop that this thread runs polls from now on."""
+    def enter_loop(self, loop: Any, ticks: set[Any]) -> None:
+        """The event loop that this thread runs polls from now on; `ticks` are what it calls for us."""
+        self._loop, self._ticks = loop, ticks
         self._loop_thread = self._polled_by = threading.get_ident()
 
     def leave_loop(self) -> None:
@@ -59,6 +62,12 @@ class Poller(MultiChannelPoller):
 
     def close(self) -> None:
         super().close()
+        if self._loop is not None:
+            # The loop outlives the connection, and what is left in it would be called for a file of the same number.
+            self._loop.on_tick.difference_update(self._ticks)
+            if self._woken.fileno() >= 0:
+                self._loop.remove(self._woken)
+            self._loop = None
         self._waker.close()
         self._woken.close()
 
