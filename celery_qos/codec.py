@@ -41,7 +41,8 @@ def decode(delivery: Delivery) -> dict[str, Any]:
     properties['delivery_tag'] = delivery_tag(delivery.queue, delivery.entry_id)
     info = properties.setdefault('delivery_info', {})
     if b'redelivered' in fields:
-        info['redelivered'] = True
+        # AMQP has the mark in the delivery info; Kombu's Redis transport, in the headers too.
+        info['redelivered'] = headers['redelivered'] = True
     return {
         'body': body,
         'headers': headers,
