@@ -25,7 +25,7 @@ def main() -> None:
 
 
 @main.command()
-@click.option('--seconds', type=click.FloatRange(1, 3600), default=20, show_default=True,
+@click.option('--seconds', type=click.FloatRange(1, 600), default=20, show_default=True,
               help='How long tasks are sent.')
 @click.option('--plain', is_flag=True,
               help='A line a second and no terminal control, for logs; the default where the output is no terminal.')

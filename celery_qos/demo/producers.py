@@ -38,18 +38,22 @@ class Ledger:
 
 
 class Producer(Thread):
-    """Publishes one sender's tasks until it is stopped."""
+    """Publishes one sender's tasks.
 
-    def __init__(self, app: Celery, sender: Sender, ledger: Ledger) -> None:
+    Arguments:
+        seconds: how long batches begin; one that has begun is sent to its end, so that equal senders send equally much.
+    """
+
+    def __init__(self, app: Celery, sender: Sender, seconds: float, ledger: Ledger) -> None:
         super().__init__(name=f'producer {sender.tenant}', daemon=True)
-        self.app, self.sender, self.ledger = app, sender, ledger
+        self.app, self.sender, self.seconds, self.ledger = app, sender, seconds, ledger
         self.error: Optional[Exception] = None
         self._stopped = Event()
 
     def run(self) -> None:
         try:
-            due = monotonic() + self.sender.first
-            while not self._stopped.wait(max(0.0, due - monotonic())):
+            began, due = monotonic(), self.sender.first
+            while due < self.seconds and not self._stopped.wait(max(0.0, began + due - monotonic())):
                 self._send_batch()
                 due += self.sender.every
         except Exception as exc:
@@ -64,4 +68,5 @@ class Producer(Thread):
             self.app.tasks[TASK].delay(self.sender.tenant, number, published)
 
     def stop(self) -> None:
+        """Send no more, wherever it is."""
         self._stopped.set()

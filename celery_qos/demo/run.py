@@ -83,7 +83,7 @@ def _put_load(sides: list[Side], seconds: float, display: Display, interrupts: I
     """Send for `seconds`, then give the workers a while for what waits; returns how it stands at the end."""
     began = monotonic()
     for side in sides:
-        side.begin()
+        side.begin(seconds)
     sending = True
     while True:
         interrupts.check()

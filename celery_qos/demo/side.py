@@ -77,17 +77,15 @@ class Side:
         self._worker.check()
         return bool(self._app.control.ping(timeout=0.3, limit=1))
 
-    def begin(self) -> None:
-        """Start sending."""
+    def begin(self, seconds: float) -> None:
+        """Start sending, for `seconds`."""
         self._began = time()
-        self._producers = [Producer(self._app, sender, self._ledger) for sender in self.senders]
+        self._producers = [Producer(self._app, sender, seconds, self._ledger) for sender in self.senders]
         for producer in self._producers:
             producer.start()
 
     def end(self) -> None:
-        """Send no more, and wait until the last task is sent."""
-        for producer in self._producers:
-            producer.stop()
+        """Wait until the last task is sent."""
         for producer in self._producers:
             producer.join()
 

@@ -22,8 +22,6 @@ pytestmark = [
     pytest.mark.skipif(not os.path.isdir('/proc/self'), reason='finds processes through /proc'),
 ]
 
-MINIMUM_RUN = ['--plain', '--seconds', '4']
-
 
 class Demo:
     """The running program. What it starts is found by the TMPDIR in its environment, or the socket in its title."""
@@ -57,6 +55,10 @@ class Demo:
 
     def count(self, command: str) -> int:
         return sum(command in each for _, each in self.processes())
+
+    def worker(self, scheme: str) -> int:
+        """Pid of the worker on a transport."""
+        return next(pid for pid, command in self.processes() if 'demo.worker' in command and f' {scheme}' in command)
 
     def files(self) -> list[Path]:
         return list(self.folder.iterdir())
@@ -104,20 +106,37 @@ def seconds(figure: str) -> float:
     return float(number) / (1000 if unit == 'ms' else 1)
 
 
-def test_shows_that_the_quiet_tenant_waits_less(start: Any, tmp_path: Path) -> None:
-    picture = tmp_path / 'waits.png'
-    pytest.importorskip('matplotlib')
-    demo = start(*MINIMUM_RUN, '--plot', str(picture))
+def test_shows_that_the_quiet_tenant_waits_less(start: Any) -> None:
+    demo = start('--plain', '--seconds', '3')
     assert demo.wait() == 0, demo.text
     cells = table(demo.text)
     assert set(cells) == {('celery-qos', '0'), ('celery-qos', '2'), ('stock redis', '0'), ('stock redis', '2')}
     for side in 'celery-qos', 'stock redis':
-        assert [sum(map(int, cells[side, tenant][:3])) for tenant in '02'] == [4, 200], demo.text
+        assert [sum(map(int, cells[side, tenant][:3])) for tenant in '02'] == [3, 100], demo.text
     fair, stock = (seconds(cells[side, '0'][3]) for side in ('celery-qos', 'stock redis'))
     assert fair < stock / 3, demo.text
     assert f'{cells["celery-qos", "0"][3]} in the median' in ' '.join(demo.text.split())
     assert 'Traceback' not in demo.text and 'Warning' not in demo.text
+    assert not demo.processes() and not demo.files()
+
+
+def test_draws_the_waits(start: Any, tmp_path: Path) -> None:
+    pytest.importorskip('matplotlib')
+    picture = tmp_path / 'waits.png'
+    demo = start('--plain', '--seconds', '1', '--plot', str(picture))
+    assert demo.wait() == 0, demo.text
     assert picture.read_bytes().startswith(b'\x89PNG')
+
+
+def test_tasks_that_never_start_count_with_their_age(start: Any) -> None:
+    demo = start('--plain', '--seconds', '1')
+    until(lambda: loaded(demo))
+    os.kill(demo.worker('redis+'), signal.SIGSTOP)
+    assert demo.wait() == 0, demo.text
+    waiting, in_flight, done, *figures = table(demo.text)['stock redis', '0']
+    assert (waiting, in_flight, done) == ('1', '0', '0')
+    assert all(figure.startswith('>') and seconds(figure) > 5 for figure in figures), demo.text
+    assert '1 of tenant 0 on stock redis' in ' '.join(demo.text.split())
     assert not demo.processes() and not demo.files()
 
 
@@ -151,8 +170,7 @@ def test_killed_it_still_leaves_nothing_for_long(start: Any) -> None:
 def test_a_worker_that_dies_is_an_error(start: Any) -> None:
     demo = start('--plain')
     until(lambda: loaded(demo))
-    pid = next(pid for pid, command in demo.processes() if 'demo.worker' in command and 'qos+' in command)
-    os.kill(pid, signal.SIGKILL)
+    os.kill(demo.worker('qos+'), signal.SIGKILL)
     assert demo.wait() == 1
     assert 'Error: the celery-qos worker ended with status -9' in demo.text and 'Traceback' not in demo.text
     assert not demo.processes() and not demo.files()
@@ -169,6 +187,7 @@ def test_a_server_that_dies_is_an_error(start: Any) -> None:
 
 
 def test_leaves_the_users_own_broker_alone(start: Any, server: Any) -> None:
+    server.client().config_resetstat()
     demo = start('--plain', '--seconds', '1', CELERY_BROKER_URL=server.url('redis'))
     assert demo.wait() == 0, demo.text
     assert server.client().dbsize() == 0
