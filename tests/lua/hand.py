@@ -39,6 +39,7 @@ class Hand:
 
     def put(self, tenant: str = 'a', times: int = 1, priority: int = 5) -> int:
         """Publish; returns the last task's number."""
+        number = 0
         for number in islice(self.numbers, times):
             self.store.enqueue(self.queue, tenant, priority, {'number': str(number), 'tenant': tenant})
         return number
@@ -66,8 +67,8 @@ class Hand:
     def turns(self) -> Iterator[str]:
         """The tenants in the order they are served, each task settled before the next one is read."""
         while read := self.read(at_most=1):
-            yield read[0].fields[b'tenant'].decode()
             self.settle(*read)
+            yield read[0].fields[b'tenant'].decode()
 
     def serve(self, turns: int) -> list[str]:
         return list(islice(self.turns(), turns))

@@ -1,0 +1,155 @@
+"""What people and servers do to the keys behind our back."""
+from __future__ import annotations
+
+import pytest
+from redis.exceptions import ResponseError
+
+from celery_qos import keys
+from celery_qos.store import Recovery, Store
+from tests.lua.hand import Hand
+
+
+def test_script_flush(hand):
+    hand.hire()
+    hand.put('a', times=3)
+    hand.redis.script_flush()
+    assert hand.serve(3) == ['a'] * 3
+
+
+def test_flushall(hand):
+    hand.hire()
+    hand.put('a', times=3)
+    task, = hand.read()
+    hand.redis.flushall()
+    assert hand.settle(task) == 0
+    assert hand.requeue(task) == 0
+    assert hand.store.sweep(hand.queue, 600) == []
+    hand.put('b')
+    assert hand.hire() == (True, 0)
+    assert hand.serve(1) == ['b']
+
+
+def test_the_group_was_destroyed(hand):
+    hand.hire(slots=2)
+    hand.put('a', times=3)
+    task = hand.read(at_most=1)[0]
+    hand.redis.xgroup_destroy(keys.egress(hand.ns), keys.GROUP)
+
+    assert hand.store.size(hand.queue) == 3
+    assert hand.requeue(task) == 0
+    hand.hire(slots=2)
+
+    assert [int(delivery.fields[b'number']) for delivery in hand.read()] == [1, 2]
+    assert hand.settle(task) == 1
+
+
+@pytest.mark.parametrize('act', ['sweep', 'purge', 'get', 'release', 'settle', 'size', 'reclaim'])
+def test_every_act_bears_a_missing_group(hand, act):
+    hand.hire()
+    hand.put('a', times=3)
+    task, = hand.read()
+    hand.redis.xgroup_destroy(keys.egress(hand.ns), keys.GROUP)
+    arguments = {'sweep': [600], 'get': ['g', 1, 600], 'release': ['w'], 'settle': [[task.entry_id]],
+                 'reclaim': ['w', []]}.get(act, [])
+    getattr(hand.store, act)(hand.queue, *arguments)
+
+
+def test_egress_was_deleted(hand):
+    hand.hire(slots=2)
+    hand.put('a', times=5)
+    hand.read()
+    hand.redis.delete(keys.egress(hand.ns))
+    hand.hire(slots=2)
+    assert hand.in_egress() == [3, 4]
+    assert len(hand.read()) == 2
+
+
+def test_a_tenants_stream_was_deleted(hand):
+    hand.put('lost', times=5)
+    hand.put('kept', times=2)
+    hand.redis.delete(keys.tenant_stream(hand.ns, 'lost', 5))
+    hand.hire()
+    assert hand.serve(5) == ['kept', 'kept']
+    assert hand.store.waiting(hand.queue) == {}
+    hand.put('lost')
+    assert hand.serve(1) == ['lost']
+    hand.store.release(hand.queue, 'w')
+    assert not hand.redis.keys()
+
+
+def test_a_settled_task_was_deleted_from_egress_by_hand(hand):
+    hand.hire(slots=2)
+    hand.put('a', times=2)
+    first, second = hand.read()
+    hand.redis.xdel(keys.egress(hand.ns), first.entry_id)
+    assert hand.settle(first) == 0
+    assert hand.store.release(hand.queue, 'w') == 1
+    assert hand.in_egress() == [2]
+
+
+class TestOutOfMemory:
+    """Workers must go on: only they make memory free."""
+
+    @pytest.fixture(autouse=True, params=['lives', 'dies'])
+    def full(self, hand, request):
+        hand.hire(slots=2)
+        hand.put('a', times=5)
+        hand.store.declare(hand.queue)
+        self.tasks = hand.read()
+        self.dies = request.param == 'dies'
+        if self.dies:
+            hand.end_lease()
+        hand.redis.config_set('maxmemory', '100kb')
+        yield
+        hand.redis.config_set('maxmemory', '0')
+
+    def test_publishing_is_refused_and_nothing_is_written(self, hand):
+        before = hand.redis.xlen(keys.tenant_stream(hand.ns, 'a', 5)), hand.store.waiting(hand.queue)
+        with pytest.raises(ResponseError, match='maxmemory'):
+            hand.put('a')
+        assert before == (hand.redis.xlen(keys.tenant_stream(hand.ns, 'a', 5)), hand.store.waiting(hand.queue))
+
+    def test_leases_are_renewed_and_workers_may_come(self, hand):
+        assert hand.hire(slots=2) == (False, 0)
+        assert hand.hire('another') == (True, 0)
+        assert hand.store.sweep(hand.queue, 600) == []
+
+    def test_tasks_are_settled_requeued_and_delivered(self, hand):
+        first, second = self.tasks
+        assert hand.settle(first) == 1
+        assert hand.requeue(second) == 1
+        assert len(hand.store.take([hand.queue], 'w', 9)) == 2
+        assert hand.store.get(hand.queue, 'g', 1, 600)
+        hand.store.declare(hand.queue)
+
+    def test_only_dead_workers_tasks_are_delivered_again(self, hand):
+        recovered = hand.store.sweep(hand.queue, 600)
+        assert recovered == ([Recovery('w', 2, True)] if self.dies else [])
+
+    def test_workers_may_leave_and_queues_may_be_purged(self, hand):
+        assert hand.store.release(hand.queue, 'w') == 2
+        assert hand.store.purge(hand.queue) == 5
+
+
+def test_every_key_has_the_prefix_and_the_queues_hash_tag(redis):
+    store = Store(redis, prefix='shop-')
+    hand = Hand(store)
+    hand.hire()
+    store.declare('q', 'config', {'default:weight': 1.0})
+    store.mark_transient('q', 60_000)
+    for tenant in 'a', 'b', 'c{d}':
+        hand.put(tenant, times=4)
+    hand.put('once')
+    hand.serve(6)
+    assert all(key.startswith(b'{shop-qos:q:0}:') for key in redis.keys())
+    assert len(redis.keys()) == 12
+    store.delete('q')
+    assert not redis.keys()
+
+
+def test_prefixes_keep_queues_apart(redis):
+    one, other = Hand(Store(redis, 'one:')), Hand(Store(redis, 'other:'))
+    one.put('a')
+    other.hire()
+    assert other.read() == []
+    assert other.store.size('q') == 0

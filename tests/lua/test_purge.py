@@ -1,0 +1,103 @@
+"""Deleting tasks, and queues."""
+from __future__ import annotations
+
+import pytest
+
+from celery_qos.scripts import script
+
+
+class TestPurge:
+    def test_takes_what_no_worker_holds(self, hand):
+        hand.hire(slots=3)
+        hand.put('a', times=5, priority=2)
+        hand.put('b', times=4, priority=9)
+        hand.read(at_most=2)
+        assert hand.store.purge(hand.queue) == 7
+        assert [entry[1:] for entry in hand.egress()] == [(1, 'w', False, 0), (2, 'w', False, 0)]
+        assert hand.store.size(hand.queue) == 0
+        assert hand.all_keys() == {'egress', 'leases', 'slots', 'state'}
+
+    def test_a_workers_tasks_can_still_be_settled(self, hand):
+        hand.hire(slots=2)
+        hand.put('a', times=5)
+        task = hand.read(at_most=1)[0]
+        hand.store.purge(hand.queue)
+        hand.put('a', times=3)
+        assert hand.settle(task) == 1
+        assert hand.in_egress() == [6, 7]
+
+    @pytest.mark.parametrize('tenants', [1, 99, 100, 101, 1500, 5000])
+    def test_any_number_of_tenants(self, hand, tenants):
+        """HSCAN from the start finds nothing once a thousand buckets in front are empty."""
+        with hand.redis.pipeline(transaction=False) as pipe:
+            enqueue = script('enqueue')
+            for number in range(tenants):
+                pipe.eval(enqueue.source, 1, hand.ns, f't{number}', 5, 'number', number)
+            pipe.execute()
+        purged, calls, done = 0, 0, 0
+        while not done:
+            some, done = script('purge')(hand.redis, [hand.ns])
+            purged, calls = purged + some, calls + 1
+            assert calls <= tenants // 100 + 1
+        assert purged == tenants
+        assert not hand.redis.keys()
+
+    def test_of_nothing(self, hand):
+        assert hand.store.purge(hand.queue) == 0
+        assert not hand.redis.keys()
+
+    def test_forgets_who_owes_turns(self, hand):
+        hand.put('a', times=10)
+        hand.put('b', times=10)
+        hand.hire()
+        hand.serve(5)
+        hand.store.purge(hand.queue)
+        hand.put('b', times=3)
+        hand.put('a', times=2)
+        # The first went to a free slot while nobody waited.
+        assert ''.join(hand.serve(5)) == 'b' + 'baba'
+
+
+class TestDelete:
+    def test_takes_everything(self, hand):
+        hand.store.declare(hand.queue, 'config', {'default:weight': 2.0})
+        hand.store.set_weight(hand.queue, 'a', 3)
+        hand.hire(slots=2)
+        hand.put('a', times=5)
+        hand.read(at_most=1)
+        assert hand.store.delete(hand.queue) is True
+        assert not hand.redis.keys()
+        assert hand.store.size(hand.queue) is None
+
+    def test_if_unused_it_stays_while_workers_consume(self, hand):
+        hand.hire()
+        hand.put('a', times=2)
+        assert hand.store.delete(hand.queue, if_unused=True) is False
+        assert hand.store.size(hand.queue) == 2
+        hand.store.release(hand.queue, 'w')
+        assert hand.store.delete(hand.queue, if_unused=True) is True
+        assert not hand.redis.keys()
+
+    def test_a_task_that_was_published_after_the_purge_goes_too(self, hand):
+        hand.put('a', times=2)
+        hand.store.purge(hand.queue)
+        hand.put('a')
+        script('delete')(hand.redis, [hand.ns], 0)
+        assert not hand.redis.keys()
+
+    def test_a_workers_settle_afterwards_changes_nothing(self, hand):
+        hand.hire()
+        hand.put('a')
+        task, = hand.read()
+        hand.store.delete(hand.queue)
+        assert hand.settle(task) == 0
+        assert hand.requeue(task) == 0
+        assert not hand.redis.keys()
+
+    def test_what_comes_afterwards_finds_a_new_queue(self, hand):
+        hand.hire()
+        hand.put('a', times=3)
+        hand.store.delete(hand.queue)
+        hand.put('b', times=2)
+        assert hand.hire() == (True, 0)
+        assert hand.serve(2) == ['b', 'b']
