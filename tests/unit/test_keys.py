@@ -1,0 +1,63 @@
+"""`celery_qos/keys.py` and `lua/lib/keys.lua` spell the same keys."""
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+
+import pytest
+
+from celery_qos import keys
+
+KEYS_LUA = (files('celery_qos') / 'lua' / 'lib' / 'keys.lua').read_text()
+#: Names of the Lua file, such as EGRESS, which the functions of the Python file bear in small letters.
+NAMES = re.findall(r'^local ([A-Z]+) = NS \.\.', KEYS_LUA, re.MULTILINE)
+
+
+def spelled_by_lua(redis, ns: str, expression: str) -> str:
+    return redis.eval(f'{KEYS_LUA}\nreturn {expression}', 1, ns).decode()
+
+
+def test_both_name_the_same_keys():
+    in_python = set(keys.__all__) - {'GROUP', 'namespace', 'tenant_stream'}
+    assert {name.lower() for name in NAMES} == in_python
+
+
+@pytest.mark.parametrize('queue', ['celery', 'a b', 'ä', '{x}'])
+@pytest.mark.parametrize('name', NAMES)
+def test_both_spell_them_alike(redis, name, queue):
+    ns = keys.namespace(queue, prefix='p:')
+    assert spelled_by_lua(redis, ns, name) == getattr(keys, name.lower())(ns)
+
+
+@pytest.mark.parametrize('tenant', ['', 'a', 'a b', ':', '{', 'ä'])
+@pytest.mark.parametrize('priority', [0, 9])
+def test_both_spell_tenant_streams_alike(redis, tenant, priority):
+    ns = keys.namespace('q')
+    in_lua = redis.eval(f'{KEYS_LUA}\nreturn tenant_stream(ARGV[1], ARGV[2])', 1, ns, tenant, priority).decode()
+    assert in_lua == keys.tenant_stream(ns, tenant, priority)
+
+
+def test_both_name_the_group_alike(redis):
+    assert spelled_by_lua(redis, 'ns', 'GROUP') == keys.GROUP
+
+
+def test_no_two_keys_are_the_same():
+    ns = keys.namespace('q')
+    spelled = [getattr(keys, name.lower())(ns) for name in NAMES]
+    spelled += [keys.tenant_stream(ns, tenant, priority) for tenant in ('', '0:', ':', 'a') for priority in (0, 1)]
+    assert len(set(spelled)) == len(spelled)
+
+
+@pytest.mark.parametrize('prefix', ['', 'shop:', 'ä'])
+@pytest.mark.parametrize('queue', ['celery', 'ä', 'a b', 'a}b', '{a}'])
+def test_a_shards_keys_share_one_cluster_slot(queue, prefix):
+    """Redis hashes what is between the first brace and the first closing one after it."""
+    ns = keys.namespace(queue, prefix)
+    spelled = [keys.egress(ns), keys.settings(ns), keys.tenant_stream(ns, 'a', 5), keys.tenant_stream(ns, '{b}', 5)]
+    tags = {key[key.index('{') + 1:key.index('}')] for key in spelled}
+    assert len(tags) == 1 and tags != {''}
+
+
+def test_queues_shards_and_prefixes_have_keys_of_their_own():
+    spaces = [keys.namespace('a'), keys.namespace('b'), keys.namespace('a', 'p'), keys.namespace('a', shard=1)]
+    assert len(set(spaces)) == 4
