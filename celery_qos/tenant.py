@@ -6,11 +6,14 @@ publishes; the empty tenant.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, Optional
+from weakref import WeakValueDictionary
 
 from celery import signals
-from celery._state import _get_active_apps, current_app, get_current_task
+from celery._state import _get_active_apps, _task_stack, current_app
+from celery.app.task import Context
 
 from .errors import ConfigError, QoSError, TenantKeyError
 
@@ -20,10 +23,18 @@ HEADER = 'tenant'
 #: Longest tenant key, in bytes of UTF-8.
 MAX_BYTES = 255
 
+#: Task id to what a worker of this process was delivered, for as long as it is at work on it.
+_received: WeakValueDictionary[str, Any] = WeakValueDictionary()
+
 
 def install() -> None:
     """Stamp every task that this process publishes."""
     signals.before_task_publish.connect(stamp, dispatch_uid='celery_qos.tenant', weak=False)
+    signals.task_received.connect(_remember, dispatch_uid='celery_qos.tenant', weak=False)
+
+
+def _remember(request: Any, **kwargs: Any) -> None:
+    _received[request.id] = request
 
 
 def checked(key: Any) -> str:
@@ -34,7 +45,10 @@ def checked(key: Any) -> str:
     """
     if isinstance(key, (tuple, list, set, dict, bytes)):
         raise TenantKeyError(f'tenant key {key!r}: a {type(key).__name__} cannot be a tenant key; give text or a number')
-    text = str(key)
+    try:
+        text = str(key)
+    except Exception as exc:
+        raise TenantKeyError(f'tenant key of type {type(key).__name__}: cannot be made text: {exc!r}') from exc
     if not text.isprintable():
         raise TenantKeyError(f'tenant key {text!r}: has a character that is not printable')
     size = len(text.encode('utf-8', 'replace'))
@@ -70,23 +84,39 @@ def stamp(sender: str, headers: dict, properties: dict, body: Any, **kwargs: Any
         if key is None:
             key = _from_arguments(sender, headers, body)
         if key is None:
-            key = _from_parent()
+            key = _from_parent(headers, body)
         if key is not None:
             headers[HEADER] = key if key == '' else checked(key)
+        else:
+            headers.pop(HEADER, None)
     except QoSError as exc:
         headers[HEADER] = exc
 
 
-def _from_parent() -> Optional[str]:
-    task = get_current_task()
-    if task is None or task.request is None:
-        return None
-    return (task.request.headers or {}).get(HEADER) or getattr(task.request, HEADER, None)
+def _from_parent(headers: dict, body: Any) -> Optional[str]:
+    """The tenant of the task that publishes, or else of the task that is published for."""
+    for context in _running():
+        key = (context.headers or {}).get(HEADER)
+        if key is not None:
+            return key
+    # A worker's main process publishes errbacks of tasks that lost their process or hit their hard time limit.
+    parent = (body if isinstance(body, dict) else headers).get('parent_id')
+    request = _received.get(parent) if parent else None
+    return request and (request.request_dict.get('headers') or request.request_dict).get(HEADER)
+
+
+def _running() -> Iterator[Context]:
+    """What this thread executes, innermost first: a task may call others, or execute them eagerly."""
+    for task in reversed(_task_stack.stack):
+        for context in reversed(task.request_stack.stack):
+            yield context
+            if context.called_directly and context.args and isinstance(context.args[0], Context):
+                yield context.args[0]       # an errback that is called with the failed request
 
 
 def _from_arguments(name: str, headers: dict, body: Any) -> Any:
     task = _task(name)
-    tenant_key = getattr(task, 'tenant_key', None)
+    tenant_key = _tenant_key(task)
     if tenant_key is None:
         return None
     args, kwargs = _arguments(body)
@@ -95,11 +125,14 @@ def _from_arguments(name: str, headers: dict, body: Any) -> Any:
             return tenant_key(*args, **kwargs)
         except Exception as exc:
             raise TenantKeyError(f'task {name!r}: its tenant_key {tenant_key!r} raised {exc!r}') from exc
-    _check_argument(task.run, name, tenant_key)
+    if not isinstance(tenant_key, str):
+        raise ConfigError(f'task {name!r}: tenant_key {tenant_key!r} is neither the name of an argument nor a callable')
     if tenant_key in kwargs:
         return kwargs[tenant_key]
+    signature = _signature(task.run)
+    _check_argument(signature, name, tenant_key)
     try:
-        bound = inspect.signature(task.run).bind_partial(*args, **kwargs)
+        bound = signature.bind_partial(*args, **kwargs)
     except TypeError as exc:
         raise TenantKeyError(f'task {name!r}: no argument {tenant_key!r} in the call: {exc}') from exc
     bound.apply_defaults()
@@ -107,8 +140,18 @@ def _from_arguments(name: str, headers: dict, body: Any) -> Any:
 
 
 def _task(name: str) -> Any:
-    apps = [current_app._get_current_object(), *_get_active_apps()]
-    return next((app._tasks[name] for app in apps if name in app._tasks), None)
+    app = current_app._get_current_object()
+    # Before its first use an app may not have registered its own tasks yet.
+    tasks = [app.tasks if app.autofinalize else app._tasks, *(app._tasks for app in _get_active_apps())]
+    return next((each[name] for each in tasks if name in each), None)
+
+
+def _tenant_key(task: Any) -> Any:
+    options = vars(type(task))
+    if '_decorated' in options and 'tenant_key' in options:
+        # The decorator makes options attributes of a class, where a function would become a method.
+        return options['tenant_key']
+    return getattr(task, 'tenant_key', None)
 
 
 def _arguments(body: Any) -> tuple[Any, Any]:
@@ -117,9 +160,13 @@ def _arguments(body: Any) -> tuple[Any, Any]:
     return body[0], body[1]
 
 
-@lru_cache(maxsize=None)
-def _check_argument(run: Any, name: str, tenant_key: str) -> None:
-    parameters = inspect.signature(run).parameters
+@lru_cache(maxsize=4096)
+def _signature(run: Any) -> inspect.Signature:
+    return inspect.signature(run)
+
+
+def _check_argument(signature: inspect.Signature, name: str, tenant_key: str) -> None:
+    parameters = signature.parameters
     if tenant_key not in parameters and not any(
             parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         raise ConfigError(f'task {name!r}: tenant_key {tenant_key!r} is not an argument of it; '

@@ -68,14 +68,19 @@ class Lease:
                 self._slots[queue] = slots
             return delivery
 
-    def reclaim(self, keep: Callable[[Any], bool]) -> None:
-        """After a reconnect: hand back what was sent to this consumer and is not held, or not worth keeping."""
-        with self._lock:
-            self._reclaim(keep)
+    def reclaim(self, keep: Callable[[Any], bool], unsent: list[tuple[str, str]]) -> None:
+        """After a reconnect: hand back what was sent to this consumer and is not held, or not worth keeping.
 
-    def _reclaim(self, keep: Callable[[Any], bool]) -> None:
+        Arguments:
+            keep: says whether this process still works on a raw message.
+            unsent: queue and entry id of what is settled but Redis does not know yet.
+        """
+        with self._lock:
+            self._reclaim(keep, unsent)
+
+    def _reclaim(self, keep: Callable[[Any], bool], unsent: list[tuple[str, str]]) -> None:
         self.held = {tag: message for tag, message in self.held.items() if message is not None and keep(message)}
-        kept = [parse_delivery_tag(tag) for tag in self.held]
+        kept = [*unsent, *(parse_delivery_tag(tag) for tag in self.held)]
         for queue in self.queues:
             moved = self._store.reclaim(queue, self.consumer, [entry_id for name, entry_id in kept if name == queue])
             if moved:

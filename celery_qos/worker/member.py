@@ -65,7 +65,8 @@ class Member:
                 self._thread_runs = True
                 native.start_thread(self._run)
         if lease.queues:
-            lease.reclaim(self.keep)
+            self.settler.flush()
+            lease.reclaim(self.keep, self.settler.unsent)
         return lease
 
     def leave(self) -> None:

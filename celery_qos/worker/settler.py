@@ -43,6 +43,11 @@ class Settler:
     def requeue(self, queue: str, entry_id: str, counted: bool) -> None:
         self._outcomes.append(_Outcome(queue, entry_id, True, counted))
 
+    @property
+    def unsent(self) -> list[tuple[str, str]]:
+        """Queue and entry id of what Redis does not know yet."""
+        return [(outcome.queue, outcome.entry_id) for outcome in list(self._outcomes)]
+
     def flush(self) -> None:
         """Send what was gathered."""
         if not self._outcomes or (self._retry_at and monotonic() < self._retry_at):

@@ -56,14 +56,14 @@ class Slots(bootsteps.StartStopStep):
         for entry in _eta_entries(consumer.timer):
             consumer.timer.cancel(entry)
         reserved = {request.id for request in tuple(state.reserved_requests)}
-        if not consumer.pool.flush:
-            # Such a pool runs all that it was handed.
+        jobs = getattr(getattr(consumer.pool, '_pool', None), '_cache', None)
+        if not isinstance(jobs, dict):
+            # Any pool but prefork runs all that it was handed.
             self._on_close()
             self._held = reserved
             return
         # Celery before 5.6 drops running tasks from the pool's account too, and then never acks them; later releases
         # drop those that a child was sent and has not reported as started (celery#8091).
-        jobs = consumer.pool._pool._cache
         started = {number: job for number, job in jobs.items() if job._accepted or job._write_to is not None}
         self._on_close()
         jobs.update(started)
