@@ -56,3 +56,16 @@ def test_settled_it_leaves_nothing(hand):
     hand.settle(delivery)
     hand.hire('g', slots=0)
     assert not hand.redis.keys()
+
+
+def test_slots_that_its_lease_lost_come_back_with_a_lease(hand):
+    hand.hire('g', slots=2)
+    hand.end_lease('g')
+    hand.store.sweep(hand.queue, 600)
+
+    assert get(hand, slots=3) is None
+
+    assert hand.state()['slots'] == 2
+    hand.end_lease('g')
+    assert [recovery.consumer for recovery in hand.store.sweep(hand.queue, 600)] == ['g']
+    assert not hand.redis.keys()
