@@ -80,7 +80,7 @@ def test_a_tenants_stream_was_deleted(hand):
 def test_a_settled_task_was_deleted_from_egress_by_hand(hand):
     hand.hire(slots=2)
     hand.put('a', times=2)
-    first, second = hand.read()
+    first, _ = hand.read()
     hand.redis.xdel(keys.egress(hand.ns), first.entry_id)
     assert hand.settle(first) == 0
     assert hand.store.release(hand.queue, 'w') == 1

@@ -43,7 +43,7 @@ def test_a_task_that_never_waited_gets_the_time_of_its_first_delivery(hand):
 def test_takes_no_further_slot(hand):
     hand.hire(slots=2)
     hand.put('a', times=3)
-    first, second = hand.read()
+    first, _ = hand.read()
     hand.requeue(first)
     assert hand.in_egress() == [2, 1]
     assert hand.waiting('a') == [3]
@@ -78,7 +78,7 @@ class TestReclaim:
     def test_what_the_consumer_does_not_hold_is_delivered_again(self, hand):
         hand.hire(slots=3)
         hand.put('a', times=3)
-        first, second, third = hand.read()
+        _, second, _ = hand.read()
         assert hand.store.reclaim(hand.queue, 'w', [second.entry_id]) == 2
         assert [entry[1:] for entry in hand.egress()] == [
             (2, 'w', False, 0), (1, None, True, 0), (3, None, True, 0)]

@@ -7,7 +7,7 @@ from tests.lua.hand import Hand
 def test_the_slot_goes_to_the_next_task_at_once(hand):
     hand.hire(slots=2)
     hand.put('a', times=4)
-    first, second = hand.read()
+    first, _ = hand.read()
     assert hand.settle(first) == 1
     assert hand.in_egress() == [2, 3]
 
@@ -15,7 +15,7 @@ def test_the_slot_goes_to_the_next_task_at_once(hand):
 def test_tasks_may_be_settled_in_any_order_and_together(hand):
     hand.hire(slots=3)
     hand.put('a', times=6)
-    first, second, third = hand.read()
+    first, _, third = hand.read()
     assert hand.settle(third, first) == 2
     assert hand.in_egress() == [2, 4, 5]
 

@@ -70,7 +70,7 @@ class TestRelease:
     def test_what_was_not_settled_is_delivered_again_in_the_old_order(self, hand):
         hand.hire('leaves', slots=3)
         hand.put('a', times=4)
-        first, second, third = hand.read('leaves')
+        _, second, _ = hand.read('leaves')
         hand.settle(second)
         hand.read('leaves')
 

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import groupby
+from itertools import groupby, pairwise
 from random import Random
 
 import pytest
@@ -18,7 +18,7 @@ def longest_block(turns: list[str], tenant: str) -> int:
 def longest_wait(turns: list[str], tenant: str) -> int:
     """Most turns between two of the tenant's own, the start and the end counted as its own."""
     places = [-1, *(place for place, name in enumerate(turns) if name == tenant), len(turns)]
-    return max(later - earlier - 1 for earlier, later in zip(places, places[1:]))
+    return max(later - earlier - 1 for earlier, later in pairwise(places))
 
 
 def backlog(hand: Hand, weights: dict[str, float], turns: int) -> None:
