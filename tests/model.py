@@ -2,7 +2,8 @@
 
 Weighted round-robin by start-time fair queueing: a tenant that becomes backlogged starts at max(virtual time, its finish
 tag); a dispatch sets virtual time to the start tag and the tenant's next start to start + 1 / weight. Newcomers that would
-start at the same tag are set `TIE` apart, so that they go in the order of arrival. Once nobody waits all tags are forgotten.
+start at the same tag are set `TIE` apart, or as far as rounding needs, so that they go in the order of arrival. Once nobody
+waits all tags are forgotten.
 """
 from __future__ import annotations
 
@@ -195,7 +196,9 @@ class Model:
             self._charge(tenant)
 
     def _activate(self, tenant: str) -> None:
-        start = self.newest + TIE if self.newest >= self.virtual_time else self.virtual_time
+        start = self.virtual_time
+        if self.newest >= start:
+            start = self.newest + TIE * max(1.0, self.newest * 2.0 ** -20)
         finish = self.finish.pop(tenant, 0.0)
         if finish > start:
             start = finish

@@ -151,6 +151,16 @@ def test_equal_tenants_are_served_in_the_order_of_arrival_not_of_names(hand):
     assert ''.join(hand.serve(15)) == 'zmaqb' * 3
 
 
+def test_nor_of_names_where_tags_are_so_great_that_little_differences_round_away(hand):
+    hand.store.set_weight(hand.queue, 'slow', 1e-9)
+    hand.put('slow', times=20)
+    hand.hire()
+    hand.serve(10)
+    for tenant in 'zmaqb':
+        hand.put(tenant, times=3)
+    assert ''.join(hand.serve(17)).replace('slow', '') == 'zmaqb' * 3
+
+
 def test_newcomers_while_others_are_served_too(hand):
     hand.put('m', times=10)
     hand.hire()

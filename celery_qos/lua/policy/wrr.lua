@@ -3,6 +3,7 @@
 -- tenant's start tag and charges finish = start + cost / weight, which is its next start while it stays backlogged.
 
 -- Newcomers of one instant are set this far apart, so that equal tags are served in the order of arrival and not of names.
+-- Past 2^20 the distance grows with the tags, so that it is not lost in their rounding.
 local TIE = 2 ^ -30
 
 -- Weight set at run time, else from the config, else the config's default, else 1. What is no weight counts as 1: an error
@@ -18,7 +19,7 @@ local function policy_activate(tenant)
   local tags = redis.call('HMGET', STATE, 'vtime', 'newest')
   local vtime, newest = tonumber(tags[1] or 0), tonumber(tags[2] or -1)
   local start = vtime
-  if newest >= vtime then start = newest + TIE end
+  if newest >= vtime then start = newest + TIE * math.max(1, newest * 2 ^ -20) end
   local finish = tonumber(redis.call('ZSCORE', FINISH, tenant) or 0)
   if finish > start then
     start = finish
