@@ -44,7 +44,7 @@ def checked(key: Any) -> str:
         TenantKeyError: it is empty, too long, not printable, or a collection.
     """
     if isinstance(key, (tuple, list, set, dict, bytes)):
-        raise TenantKeyError(f'tenant key {key!r}: a {type(key).__name__} cannot be a tenant key; give text or a number')
+        raise TenantKeyError(f'tenant key {key!r}: a {type(key).__name__} cannot be one; give text or a number')
     try:
         text = str(key)
     except Exception as exc:
@@ -99,10 +99,17 @@ def _from_parent(headers: dict, body: Any) -> Optional[str]:
         key = (context.headers or {}).get(HEADER)
         if key is not None:
             return key
-    # A worker's main process publishes errbacks of tasks that lost their process or hit their hard time limit.
+    # A worker's main process publishes the errbacks of tasks that lost their process or hit their hard time limit.
     parent = (body if isinstance(body, dict) else headers).get('parent_id')
-    request = _received.get(parent) if parent else None
+    request = _failed(parent) if parent and _received else None
     return request and (request.request_dict.get('headers') or request.request_dict).get(HEADER)
+
+
+def _failed(task_id: str) -> Any:
+    """What this worker was delivered as that task, or as a member of the chord with that task as its body."""
+    return _received.get(task_id) or next((
+        request for request in list(_received.values())
+        if request.chord and request.chord['options'].get('task_id') == task_id), None)
 
 
 def _running() -> Iterator[Context]:
@@ -115,11 +122,15 @@ def _running() -> Iterator[Context]:
 
 
 def _from_arguments(name: str, headers: dict, body: Any) -> Any:
+    args, kwargs = _arguments(body)
+    if name == 'celery.chord_unlock' and len(args) > 1:
+        # It publishes the chord's body, or its errbacks, so it is of the body's tenant.
+        options = args[1].get('options') or {}
+        return options.get(HEADER, (options.get('headers') or {}).get(HEADER))
     task = _task(name)
     tenant_key = _tenant_key(task)
     if tenant_key is None:
         return None
-    args, kwargs = _arguments(body)
     if callable(tenant_key):
         try:
             return tenant_key(*args, **kwargs)

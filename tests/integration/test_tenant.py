@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 from celery import Celery, Task, chain, chord, group, shared_task
+from celery.beat import Scheduler
 from celery.schedules import schedule
 from kombu import Connection
 
@@ -18,6 +19,8 @@ from celery_qos import ConfigError, TenantKeyError
 from celery_qos.embedded import EmbeddedRedis
 from tests.integration.workers import ROOT, Worker, environment
 from tests.until import until
+
+pytestmark = pytest.mark.filterwarnings('ignore:Task name')
 
 # -- what producers stamp: nobody consumes, so every task lies in its tenant's stream
 
@@ -65,7 +68,8 @@ def test_tenant_key_names_an_argument(app, tenants):
     job.s('x').delay(account='signature')
     job.si('x', 'immutable').apply_async()
     job.delay('x', 'rest', 1, 2, flag=True)
-    assert tenants() == ['anonymous', 'args', 'first', 'immutable', 'keyword', 'kwargs', 'positional', 'rest', 'signature']
+    assert tenants() == ['anonymous', 'args', 'first', 'immutable', 'keyword', 'kwargs', 'positional', 'rest',
+                         'signature']
 
 
 def test_tenant_key_can_be_a_callable(app, tenants):
@@ -226,12 +230,13 @@ def test_a_map_is_one_message_so_its_items_name_no_tenant(app, tenants):
 def test_beat_entries(app, tenants):
     @app.task(name='job', tenant_key='account')
     def job(account): ...
+    entry = {'task': 'job', 'schedule': schedule(1), 'args': ('key',)}
     app.conf.beat_schedule = {
-        'by key': {'task': 'job', 'schedule': schedule(1), 'args': ('key',)},
-        'by header': {'task': 'job', 'schedule': schedule(1), 'args': ('key',), 'options': {'headers': {'tenant': 'h'}}},
-        'by option': {'task': 'job', 'schedule': schedule(1), 'args': ('key',), 'options': {'tenant': 'o'}},
+        'by key': entry,
+        'by header': {**entry, 'options': {'headers': {'tenant': 'h'}}},
+        'by option': {**entry, 'options': {'tenant': 'o'}},
     }
-    beat = app.Beat().Service(app).get_scheduler() if hasattr(app.Beat(), 'Service') else None
+    beat = Scheduler(app)
     for name in app.conf.beat_schedule:
         beat.apply_async(beat.schedule[name], advance=False)
     assert tenants() == ['h', 'key', 'o']
@@ -366,11 +371,11 @@ def test_a_callable_that_says_none(app, tenants):
 def test_of_two_apps_with_a_task_of_one_name_the_current_one_counts(server, tenants):
     apps = [Celery(name, broker=server.url('qos'), set_as_current=False) for name in ('one', 'two')]
     for number, app in enumerate(apps):
-        @app.task(name='job', tenant_key=lambda number=number: f'app{number}')
+        @app.task(name='own', shared=False, tenant_key=lambda number=number: f'app{number}')
         def job(): ...
     for number, app in enumerate(apps):
         app.set_current()
-        app.tasks['job'].delay()
+        app.tasks['own'].delay()
         assert tenants() == [f'app{number}']
         app.close()
 
@@ -582,7 +587,8 @@ def test_chord_by_header(world):
 def test_chord_of_keyed_tasks(world):
     tasks = world.tasks
     chord([tasks.keyed.s('acme', 'a'), tasks.keyed.s('acme', 'b')], tasks.after.s('body')).delay()
-    assert world.notes('a', 'b', 'body') == all_of('acme', 'a', 'b', 'body')
+    # The last task of the header publishes the body; else chord_unlock does, which is published by no task.
+    assert world.notes('a', 'b', 'body') == {**all_of('acme', 'a', 'b'), 'body': 'acme' if world.native else None}
 
 
 def test_chord_in_a_chain(world):
