@@ -64,6 +64,14 @@ def test_egress_was_deleted(hand):
     assert len(hand.read()) == 2
 
 
+def test_a_slot_that_got_free_unseen_goes_to_who_waits_first(hand):
+    hand.hire()
+    hand.put('a', times=2)
+    hand.redis.xtrim(keys.egress(hand.ns), 0, approximate=False)
+    hand.put('b')
+    assert hand.in_egress() == [2]
+
+
 def test_a_tenants_stream_was_deleted(hand):
     hand.put('lost', times=5)
     hand.put('kept', times=2)

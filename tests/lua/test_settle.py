@@ -71,3 +71,13 @@ def test_the_last_task_of_a_queue_without_workers_leaves_settings_only(store):
     assert hand.settle(task) == 1
     assert hand.hire('leaves', slots=0) == (False, 0)
     assert hand.all_keys() == {'settings'}
+
+
+def test_the_last_task_of_a_reader_without_lease_leaves_nothing(hand):
+    hand.hire('late')
+    hand.put('a')
+    hand.end_lease('late')
+    hand.store.sweep(hand.queue, 600)
+    task, = hand.read('late')
+    assert hand.settle(task) == 1
+    assert not hand.redis.keys()
