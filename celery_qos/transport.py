@@ -21,20 +21,19 @@ from redis import ConnectionPool, Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
-from . import tenant
-from .address import take_address
+from . import tenant, worker
+from .address import TLSConnection, take_address
 from .codec import decode, delivery_tag, encode, parse_delivery_tag
 from .config import Config
 from .poller import READER, Poller
 from .store import Delivery, Store
 from .worker.lease import Lease
-from .worker import step
 from .worker.member import Member, member_of
 
 __all__ = ('Transport', 'Channel', 'QoS')
 
 tenant.install()
-step.install()
+worker.install()
 
 logger = get_logger(__name__)
 
@@ -93,6 +92,7 @@ class Channel(kombu_redis.Channel):
     body_encoding = None
     #: The kind of codec Kombu's own paths use.
     _own_body_encoding = 'base64'
+    connection_class_ssl = TLSConnection
     #: Batches of `kombu.Connection.batch_publish` pipeline list commands.
     supports_batch_publish = False
 
@@ -156,6 +156,8 @@ class Channel(kombu_redis.Channel):
     def _on_connection_disconnect(self, connection: Any) -> None:
         if self.reading is connection:
             self.reading = None
+        if self.connection:
+            self.connection.cycle.after_fork()
         super()._on_connection_disconnect(connection)
 
     # -- publishing

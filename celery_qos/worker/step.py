@@ -3,21 +3,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery import bootsteps, signals
+from celery import bootsteps
 from celery.worker import state
 from celery.worker.consumer.tasks import Tasks
 from celery.worker.request import Request
 
-__all__ = ('install', 'Slots')
+from ..transport import Transport
 
-
-def install() -> None:
-    """Have every worker of this process, on whatever app, get the step."""
-    signals.worker_init.connect(_add_step, dispatch_uid='celery_qos.worker.step', weak=False)
-
-
-def _add_step(sender: Any, **kwargs: Any) -> None:
-    sender.app.steps['consumer'].add(Slots)
+__all__ = ('Slots',)
 
 
 class Slots(bootsteps.StartStopStep):
@@ -34,7 +27,6 @@ class Slots(bootsteps.StartStopStep):
         super().__init__(consumer, **kwargs)
 
     def include_if(self, consumer: Any) -> bool:
-        from ..transport import Transport
         return issubclass(consumer.conninfo.get_transport_cls(), Transport)
 
     def start(self, consumer: Any) -> None:
