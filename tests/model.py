@@ -175,15 +175,28 @@ class Model:
     # -- scheduling
 
     def set_weight(self, tenant: str, weight: Optional[float]) -> None:
-        old = self.weight(tenant)
+        before = self._weights()
         if weight is None:
             self.set_weights.pop(tenant, None)
         else:
             self.set_weights[tenant] = weight
-        ratio = old / self.weight(tenant)
+        self._reweigh(before)
+
+    def configure(self, weights: dict[str, float], default: float) -> None:
+        before = self._weights()
+        self.configured, self.default_weight = weights, default
+        self._reweigh(before)
+
+    def _weights(self) -> dict[str, float]:
+        return {tenant: self.weight(tenant) for tenant in [*self.ready, *self.finish]}
+
+    def _reweigh(self, before: dict[str, float]) -> None:
+        """By how much a tag is ahead of virtual time is work, which another weight makes up for sooner or later."""
         for tags in self.ready, self.finish:
-            if tags.get(tenant, 0.0) > self.virtual_time:
-                tags[tenant] = self.virtual_time + (tags[tenant] - self.virtual_time) * ratio
+            for tenant, tag in tags.items():
+                ratio = before[tenant] / self.weight(tenant)
+                if ratio != 1 and tag > self.virtual_time:
+                    tags[tenant] = self.virtual_time + (tag - self.virtual_time) * ratio
 
     def dispatch(self) -> None:
         while self.free > 0 and self.ready:

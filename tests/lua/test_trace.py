@@ -143,7 +143,7 @@ class Trace(RuleBasedStateMachine):
     def configure(self, weights, default):
         pairs = {'default:weight': default, **{f'weight:{tenant}': weight for tenant, weight in weights.items()}}
         self.store.declare(self.queue, repr(sorted(pairs.items())), pairs)
-        self.model.configured, self.model.default_weight = weights, default
+        self.model.configure(weights, default)
 
     @precondition(lambda self: self.model.backlog > 8)
     @rule()

@@ -125,6 +125,21 @@ class TestWeightAtRunTime:
         hand.put('a', times=20)
         assert 9 <= hand.serve(20).count('a') <= 11
 
+    @pytest.mark.parametrize('before, after', [
+        ({'default:weight': 1.0, 'weight:a': 0.001}, {'default:weight': 1.0}),
+        ({'default:weight': 1.0, 'weight:a': 0.001}, {'default:weight': 1.0, 'weight:a': 1.0}),
+        ({'default:weight': 0.001, 'weight:b': 1.0}, {'default:weight': 1.0, 'weight:b': 1.0})])
+    def test_so_does_a_new_config(self, hand, before, after):
+        hand.store.declare(hand.queue, 'before', before)
+        hand.put('a', times=50)
+        hand.put('b', times=50)
+        hand.hire()
+        hand.serve(20)
+
+        hand.store.declare(hand.queue, 'after', after)
+
+        assert 9 <= hand.serve(20).count('a') <= 11
+
     def test_none_goes_back_to_the_config(self, hand):
         hand.store.declare(hand.queue, 'config', {'default:weight': 1.0, 'weight:a': 3.0})
         backlog(hand, {'a': 1, 'b': 1}, turns=400)

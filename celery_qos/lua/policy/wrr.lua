@@ -65,7 +65,7 @@ local function policy_reweigh(tenant, old)
   local vtime, ratio = tonumber(redis.call('HGET', STATE, 'vtime') or 0), old / weight_of(tenant)
   for _, tags in ipairs({READY, FINISH}) do
     local tag = tonumber(redis.call('ZSCORE', tags, tenant) or nil)
-    if tag and tag > vtime then redis.call('ZADD', tags, vtime + (tag - vtime) * ratio, tenant) end
+    if tag and tag > vtime and ratio ~= 1 then redis.call('ZADD', tags, vtime + (tag - vtime) * ratio, tenant) end
   end
 end
 
