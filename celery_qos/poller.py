@@ -1,12 +1,13 @@
 """Kombu's poller of the Redis transport, taught to read egress and to wake up for acks from other threads."""
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from typing import Any, Optional
 
 from kombu.transport.redis import MultiChannelPoller
-from kombu.utils.eventio import ERR, READ
+from kombu.utils.eventio import ERR, READ, poll
 
 __all__ = ('Poller', 'READER')
 
@@ -25,10 +26,28 @@ class Poller(MultiChannelPoller):
         self._drain_thread: Optional[int] = None
         #: The thread that polled last: it need not wake itself, and a byte left behind would end its next drain early.
         self._polled_by: Optional[int] = None
+        self._poll_alone()
+
+    def _poll_alone(self) -> None:
+        self._pid = os.getpid()
         self._woken, self._waker = socket.socketpair()
         for end in self._woken, self._waker:
             end.setblocking(False)
         self.poller.register(self._woken, READ | ERR)
+
+    def after_fork(self) -> None:
+        """In a forked child, poll apart from the parent: they share the epoll, and what one removes, the other misses."""
+        if self._pid == os.getpid():
+            return
+        for channel in list(self._channels):
+            channel.abandon()
+        self.poller = poll()
+        self._loop = self._loop_thread = self._drain_thread = self._polled_by = None
+        for registered in self._chan_to_sock, self._fd_to_chan, getattr(self, '_paused_brpop', {}):
+            registered.clear()
+        for set_by_loop in '_on_connection_disconnect', '_unregister_from_poll':
+            self.__dict__.pop(set_by_loop, None)
+        self._poll_alone()
 
     # -- waking up
 
@@ -61,6 +80,7 @@ class Poller(MultiChannelPoller):
         self._loop_thread = None
 
     def close(self) -> None:
+        self.after_fork()
         super().close()
         if self._loop is not None:
             # The loop outlives the connection, and what is left in it would be called for a file of the same number.

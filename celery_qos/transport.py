@@ -463,7 +463,7 @@ class Channel(kombu_redis.Channel):
     # -- the end
 
     def abandon(self) -> None:
-        """The connection is lost: keep what is delivered for those who still work on it, until the next channel."""
+        """The connection is lost, or its parent's: keep what is delivered for those who still work on it."""
         if self._lease is not None:
             self._lease.active = False
             self._egress_queues.clear()
@@ -474,6 +474,8 @@ class Channel(kombu_redis.Channel):
 
     def close(self) -> None:
         closing = not self.closed
+        if self.connection:
+            self.connection.cycle.after_fork()
         if closing and 'reader' in self.__dict__ and self.reader.connection is not None:
             # A reply that is on its way stays with the consumer, and goes back with its lease.
             self.reader.connection.disconnect()
