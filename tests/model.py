@@ -1,9 +1,9 @@
 """The oracle: what a queue does, in plain Python, one method per script. Tasks are numbers, nothing is stored.
 
-Weighted round-robin by start-time fair queueing: a tenant that becomes backlogged starts at max(virtual time, its finish
-tag); a dispatch sets virtual time to the start tag and the tenant's next start to start + 1 / weight. Newcomers that would
-start at the same tag are set `TIE` apart, or as far as rounding needs, so that they go in the order of arrival. Once nobody
-waits all tags are forgotten.
+Weighted round-robin by start-time fair queueing: a tenant that becomes backlogged starts at max(virtual time, its
+finish tag); a dispatch sets virtual time to the start tag and the tenant's next start to start + 1 / weight. Newcomers
+that would start at the same tag are set `TIE` apart, or as far as rounding needs, so that they go in the order of
+arrival. Once nobody waits all tags are forgotten.
 """
 from __future__ import annotations
 

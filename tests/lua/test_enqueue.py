@@ -107,7 +107,8 @@ def test_idle_tenants_cost_nothing(hand):
     assert hand.all_keys() == {'egress', 'leases', 'slots', 'state'}
 
 
-@pytest.mark.parametrize('tenant', ['', 'ä', '日本', '{', '}', '{x}', 'a b', ':', '0:a', 'a\n', '*', '%s', '[a-z]', 'x' * 255, '🦊'])
+@pytest.mark.parametrize('tenant', [
+    '', 'ä', '日本', '{', '}', '{x}', 'a b', ':', '0:a', 'a\n', '*', '%s', '[a-z]', 'x' * 255, '🦊'])
 def test_any_tenant_key_is_a_tenant_of_its_own(hand, tenant):
     hand.put('plain', times=2)
     hand.put(tenant, times=2)

@@ -18,7 +18,9 @@ def pair(store) -> tuple[Hand, Hand]:
 
 
 @pytest.mark.parametrize('at_most, expected', [
-    (1, ['one 1']), (4, ['one 1', 'one 2', 'one 3', 'other 1']), (9, ['one 1', 'one 2', 'one 3', 'other 1', 'other 2', 'other 3'])])
+    (1, ['one 1']),
+    (4, ['one 1', 'one 2', 'one 3', 'other 1']),
+    (9, ['one 1', 'one 2', 'one 3', 'other 1', 'other 2', 'other 3'])])
 def test_counts_in_all_and_not_per_queue(store, pair, at_most, expected):
     taken = store.take(['one', 'other'], 'w', at_most)
     assert [f'{delivery.queue} {delivery.fields[b"number"].decode()}' for delivery in taken] == expected

@@ -4,7 +4,14 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from celery_qos import keys
 from tests.lua.hand import Hand, number_of
@@ -117,7 +124,8 @@ class Trace(RuleBasedStateMachine):
     @rule(data=st.data(), consumer=consumers)
     def reclaim(self, data, consumer):
         ids = self.pick(data)
-        assert self.store.reclaim(self.queue, consumer, ids) == self.model.reclaim(consumer, [self.tasks[i] for i in ids])
+        expected = self.model.reclaim(consumer, [self.tasks[each] for each in ids])
+        assert self.store.reclaim(self.queue, consumer, ids) == expected
 
     @rule(consumer=consumers)
     def release(self, consumer):

@@ -16,7 +16,8 @@ MESSAGE = {
     'content-encoding': 'utf-8',
 }
 
-json = st.recursive(st.none() | st.booleans() | st.integers(-2**40, 2**40) | st.text(st.characters(codec='utf-8'), max_size=9),
+text = st.text(st.characters(codec='utf-8'), max_size=9)
+json = st.recursive(st.none() | st.booleans() | st.integers(-2**40, 2**40) | text,
                     lambda some: st.lists(some, max_size=3) | st.dictionaries(st.text(max_size=5), some, max_size=3))
 
 

@@ -42,7 +42,8 @@ class TestAccepted:
         assert QoS(unlimited_prefetch=count).unlimited_prefetch == count
 
     def test_tenants(self):
-        assert QoS.from_data({'tenants': {'a': {'weight': 2}, 'b': Tenant(3)}}).tenants == {'a': Tenant(2), 'b': Tenant(3)}
+        qos = QoS.from_data({'tenants': {'a': {'weight': 2}, 'b': Tenant(3)}})
+        assert qos.tenants == {'a': Tenant(2), 'b': Tenant(3)}
 
     def test_tenants_keys_may_be_numbers(self):
         """As YAML and `tenant_key` give them."""
@@ -73,7 +74,8 @@ class TestRefused:
             QoS(unlimited_prefetch=count)
         assert 'unlimited_prefetch' in str(error.value) and repr(count) in str(error.value)
 
-    @pytest.mark.parametrize('algorithm, hint', [('wr', "did you mean 'wrr'?"), ('fifo', "one of 'wrr'"), (None, "one of")])
+    @pytest.mark.parametrize('algorithm, hint', [
+        ('wr', "did you mean 'wrr'?"), ('fifo', "one of 'wrr'"), (None, "one of")])
     def test_algorithm(self, algorithm, hint):
         with pytest.raises(ConfigError) as error:
             QoS(algorithm=algorithm)
@@ -172,9 +174,10 @@ class TestStored:
         assert qos.stored == {'default:weight': 3.0, 'weight:a': 2.0}
 
     def test_the_fingerprint_follows_it(self):
-        same = QoS(tenants={'a': Tenant(2), 'b': Tenant(3)}), QoS(tenants={'b': Tenant(3.0), 'a': Tenant(2)}, lease_seconds=9)
+        qos = QoS(tenants={'a': Tenant(2), 'b': Tenant(3)})
+        same = QoS(tenants={'b': Tenant(3.0), 'a': Tenant(2)}, lease_seconds=9)
         other = QoS(tenants={'a': Tenant(2)})
-        assert same[0].fingerprint == same[1].fingerprint != other.fingerprint
+        assert qos.fingerprint == same.fingerprint != other.fingerprint
 
 
 @pytest.mark.parametrize('options, name', [(QoS(), 'algorithm'), (Tenant(), 'weight'), (Config(), 'explicit')])
