@@ -13,7 +13,9 @@ from time import monotonic, sleep
 from typing import Optional
 
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from .errors import QoSError
 
@@ -76,9 +78,12 @@ class EmbeddedRedis:
              '--dir', self._folder, *self._arguments],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
         deadline = monotonic() + START_TIMEOUT
+        # redis-py's own retries would wait a second and more between two tries.
+        client = Redis(unix_socket_path=self.socket, retry=Retry(NoBackoff(), 0))
         while True:
             try:
-                self.client().ping()
+                client.ping()
+                client.close()
                 return self
             except RedisError as exc:
                 if self._process.poll() is not None or monotonic() > deadline:
