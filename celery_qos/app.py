@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Optional
 
-from .config import Config, QoS, check_positive
+from .config import Config, QoS, check_weight
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -46,10 +46,10 @@ class Control:
         """Set the tenant's weight; None goes back to the config's.
 
         Raises:
-            ConfigError: `weight` is not a number above 0.
+            ConfigError: `weight` cannot be a weight.
         """
         if weight is not None:
-            check_positive('weight', weight)
+            check_weight(weight)
         with self._channel() as channel:
             channel.store.set_weight(self._queue(queue), str(tenant), weight)
 

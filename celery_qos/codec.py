@@ -35,14 +35,15 @@ def decode(delivery: Delivery) -> dict[str, Any]:
         properties, headers = loads(fields[b'properties'].decode()), loads(fields[b'headers'].decode())
         body = fields[b'body']
     except KeyError as exc:
-        raise ValueError(f'field {exc.args[0].decode()!r} is missing') from exc
-    if not isinstance(properties, dict) or not isinstance(headers, dict):
-        raise ValueError('properties and headers are not JSON objects')
+        raise ValueError(f'field {exc.args[0]!r} is missing') from exc
+    except (TypeError, AttributeError, RecursionError) as exc:
+        raise ValueError(f'properties or headers: {exc!r}') from exc
+    info = properties.setdefault('delivery_info', {}) if isinstance(properties, dict) else None
+    if not isinstance(info, dict) or not isinstance(headers, dict):
+        raise ValueError('properties, delivery_info and headers are not JSON objects')
     properties['delivery_tag'] = delivery_tag(delivery.queue, delivery.entry_id)
-    info = properties.setdefault('delivery_info', {})
     if b'redelivered' in fields:
-        # AMQP has the mark in the delivery info; Kombu's Redis transport, in the headers too.
-        info['redelivered'] = headers['redelivered'] = True
+        info['redelivered'] = True
     return {
         'body': body,
         'headers': headers,

@@ -15,12 +15,21 @@ __all__ = ('QoS', 'Tenant', 'Config', 'ALGORITHMS')
 
 #: Names of the scheduling algorithms; each is a file in ``lua/policy/``.
 ALGORITHMS = ('wrr',)
+#: Turns are reckoned in floating point: beyond these, a turn could be lost in rounding and a tenant never come on.
+MIN_WEIGHT, MAX_WEIGHT = 1e-6, 1e6
 
 
 def check_positive(option: str, value: Any) -> None:
     """Raise `ConfigError` where `value` is not a finite number above 0."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value) or value <= 0:
         raise ConfigError(f'{option}: {value!r} is not a number above 0')
+
+
+def check_weight(weight: Any) -> None:
+    """Raise `ConfigError` where `weight` is not a number that turns can be reckoned with."""
+    check_positive('weight', weight)
+    if not MIN_WEIGHT <= weight <= MAX_WEIGHT:
+        raise ConfigError(f'weight: {weight!r} is outside {MIN_WEIGHT:g} to {MAX_WEIGHT:g}')
 
 
 @dataclass(frozen=True)
@@ -31,7 +40,7 @@ class Tenant:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        check_positive('weight', self.weight)
+        check_weight(self.weight)
 
 
 @dataclass(frozen=True)

