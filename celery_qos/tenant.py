@@ -1,7 +1,7 @@
 """Finds the tenant a task is accounted to and stamps it on the message.
 
-First match: ``apply_async(tenant=...)`` or the header ``tenant``; the task's ``tenant_key``; the tenant of the task that
-publishes; the empty tenant.
+First match: ``apply_async(tenant=...)`` or the header ``tenant``; the task's ``tenant_key``; the tenant of the task
+that publishes; the empty tenant.
 """
 from __future__ import annotations
 

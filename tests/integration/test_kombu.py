@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import socket
 from queue import Empty
 
 import pytest
@@ -47,7 +46,7 @@ def drain(connection, timeout=0.2):
     try:
         while True:
             connection.drain_events(timeout=timeout)
-    except socket.timeout:
+    except TimeoutError:
         pass
 
 
@@ -278,7 +277,7 @@ def test_two_consumers_share_and_nothing_is_delivered_twice(server, connection, 
             for each in connection, other:
                 try:
                     each.drain_events(timeout=0.01)
-                except socket.timeout:
+                except TimeoutError:
                     pass
             return len(got['a']) + len(got['b']) >= 20
 
