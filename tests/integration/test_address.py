@@ -9,6 +9,7 @@ import threading
 from contextlib import ExitStack
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 
+import celery
 import pytest
 from celery import Celery
 from kombu import Connection, pools
@@ -300,7 +301,9 @@ def test_as_uri_hides_the_password(url):
 
 
 def test_a_worker_shows_no_password(protected):
-    url = f'{protected.at(credentials=":s3cret")};{protected.at(1, credentials=":s3cret")}'
+    url = protected.at(credentials=':s3cret')
+    if celery.VERSION >= (5, 7):    # before, Celery's own stats show every URL of a failover list as it is
+        url = f'{url};{protected.at(1, credentials=":s3cret")}'
     with Worker(url, pool='solo') as worker:
         app = Celery('address', broker=protected.at(credentials=':s3cret'))
         inspect = app.control.inspect([worker.name], timeout=5, limit=1)
