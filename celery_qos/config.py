@@ -127,7 +127,7 @@ class Config:
 
     @classmethod
     def from_data(cls, data: Union[None, QoS, Mapping[str, Any]]) -> Config:
-        """What ``broker_transport_options['qos']`` holds: a `QoS`, or plain data with the key ``queues`` beside its options."""
+        """What ``broker_transport_options['qos']`` holds: a `QoS`, or plain data with the key ``queues`` beside it."""
         if data is None:
             return cls()
         if isinstance(data, QoS):

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from functools import lru_cache
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -38,7 +38,7 @@ class Script:
             return client.eval(self.source, len(keys), *keys, *args)
 
 
-@lru_cache(maxsize=None)
+@cache
 def script(name: str, policy: str = 'wrr') -> Script:
     """The script of that name, composed once."""
     return Script(name, policy)

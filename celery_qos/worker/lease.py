@@ -16,6 +16,9 @@ __all__ = ('Lease',)
 
 logger = get_logger(__name__)
 
+#: Renewals within `lease_seconds`; all but one may fail before the lease ends.
+INTERVALS = 5
+
 
 class Lease:
     """The slots of one consumer, and the deliveries it holds.
@@ -47,8 +50,12 @@ class Lease:
 
     @property
     def interval(self) -> float:
-        """Seconds between renewals."""
-        return min((self._config.of(queue).lease_seconds for queue in self.queues), default=15.0) / 5
+        """Seconds between renewals, and between sweeps."""
+        return min((self._config.of(queue).lease_seconds for queue in self.queues), default=15.0) / INTERVALS
+
+    def _seconds(self, queue: str) -> float:
+        """How long a renewal holds: a sweep later, all within `lease_seconds`, others have what this consumer held."""
+        return self._config.of(queue).lease_seconds * (INTERVALS - 1) / INTERVALS
 
     def slots(self, queue: str) -> int:
         return self._slots.get(queue, 0)
@@ -63,7 +70,7 @@ class Lease:
         """Deliver one task without waiting, in a slot of its own."""
         with self._lock:
             slots = self.slots(queue) + 1
-            delivery = self._store.get(queue, self.consumer, slots, self._config.of(queue).lease_seconds)
+            delivery = self._store.get(queue, self.consumer, slots, self._seconds(queue))
             if delivery:
                 self._slots[queue] = slots
             return delivery
@@ -106,7 +113,7 @@ class Lease:
 
     def _renew(self, store: Store, queue: str) -> bool:
         slots = self._slots[queue]
-        new, unsettled = store.lease(queue, self.consumer, slots, self._config.of(queue).lease_seconds)
+        new, unsettled = store.lease(queue, self.consumer, slots, self._seconds(queue))
         if slots == 0 and not unsettled:
             del self._slots[queue]
         return new and slots > 0

@@ -87,7 +87,8 @@ class Member:
                 failed = False
             except (RedisError, OSError) as exc:
                 if not failed:
-                    logger.warning('cannot renew the leases of %s (%r): tried again every %g s', self._name, exc, interval)
+                    logger.warning('cannot renew the leases of %s (%r): tried again every %g s',
+                                   self._name, exc, interval)
                 failed = True
             except Exception:
                 logger.exception('the lease thread of %s goes on after an error', self._name)

@@ -31,7 +31,8 @@ class Ledger:
         self.app = Celery('publisher', broker=self._url, set_as_current=False)
         self.app.conf.update(self.conf)
 
-    def worker(self, pool: str = 'prefork', concurrency: int = 2, options: tuple[str, ...] = (), **kwargs: Any) -> Worker:
+    def worker(self, pool: str = 'prefork', concurrency: int = 2, options: tuple[str, ...] = (),
+               **kwargs: Any) -> Worker:
         return Worker(self._url, pool, concurrency, 'tests.integration.apps.ledger', options,
                       env={'QOS_TEST_LEDGER': self.server.socket, 'QOS_TEST_CONF': json.dumps(self.conf)}, **kwargs)
 

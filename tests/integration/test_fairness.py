@@ -10,7 +10,7 @@ CONCURRENCY = 2
 
 
 def started_before_small(server, scheme: str) -> tuple[int, int]:
-    """A has 1,000 tasks waiting when B sends 1. How many of A's start before B's, counted from the publish; and slots."""
+    """A has 1,000 tasks waiting when B sends 1. How many of A's start before B's; and the number of slots."""
     conf = {'worker_prefetch_multiplier': 1}
     ledger = Ledger(server, conf, scheme)
     with ledger.publishing() as send:
