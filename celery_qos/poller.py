@@ -36,7 +36,7 @@ class Poller(MultiChannelPoller):
         self.poller.register(self._woken, READ | ERR)
 
     def after_fork(self) -> None:
-        """In a forked child, poll apart from the parent: they share the epoll, and what one removes, the other misses."""
+        """In a forked child, poll apart from the parent: they share the epoll; what one removes, the other misses."""
         if self._pid == os.getpid():
             return
         for channel in list(self._channels):
@@ -101,13 +101,14 @@ class Poller(MultiChannelPoller):
         super().on_poll_start()
         if not self.drains:
             for channel in list(self._channels):
-                channel.begin_turn()
+                channel.reader.begin_turn()
 
     def register_reader(self, channel: Any) -> None:
         """Have the channel's reader connected and polled."""
-        if not self._client_registered(channel, channel.reader, READER):
-            channel.reading = None
-            self._register(channel, channel.reader, READER)
+        client = channel.reader.client
+        if not self._client_registered(channel, client, READER):
+            channel.reader.pending = None
+            self._register(channel, client, READER)
 
     def on_readable(self, fileno: int) -> Any:
         if fileno == self._woken.fileno():
@@ -139,10 +140,10 @@ class Poller(MultiChannelPoller):
         try:
             for channel in list(self._channels):
                 channel.flush()
-                channel.refill()
-            if not any(channel.deliver_one() for channel in list(self._channels)):
+                channel.reader.refill()
+            if not any(channel.reader.deliver_one() for channel in list(self._channels)):
                 for channel in list(self._channels):
-                    channel.read()
+                    channel.reader.read()
                 super().get(callback, timeout)
         finally:
             self._drain_thread = outer
@@ -152,7 +153,7 @@ class Poller(MultiChannelPoller):
     def forget_in(self, loop: Any) -> Any:
         """For Kombu before 5.7, which stops polling every connection where one is closed (kombu#2007)."""
         def forget(connection: Any) -> None:
-            for ident, sock in list(self._chan_to_sock.items()):
+            for ident in list(self._chan_to_sock):
                 channel, client, kind = ident
                 if getattr(client, 'connection', None) is connection:
                     del self._chan_to_sock[ident]

@@ -36,7 +36,7 @@ class WorkerProcess:
 
     def __init__(self, name: str, broker_url: str, socket: str) -> None:
         self.name = name
-        self._log = TemporaryFile()
+        self._log = TemporaryFile()  # noqa: SIM115, it lives as long as the worker
         # Not the folder that the demo is started in: a celery.py in it would be imported for Celery.
         self._process = subprocess.Popen(
             [sys.executable, '-m', __name__, broker_url, socket], cwd=Path(__file__).parents[2],

@@ -1,0 +1,199 @@
+"""One channel's way from egress to its consumers: asks for as much as has room, and passes it on one by one."""
+from __future__ import annotations
+
+from collections import deque
+from queue import Empty
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Optional
+
+from kombu.log import get_logger
+from kombu.utils.objects import cached_property
+from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+
+from .codec import decode, delivery_tag
+from .store import Delivery
+
+if TYPE_CHECKING:
+    from .transport import Channel
+
+__all__ = ('Reader',)
+
+logger = get_logger(__name__)
+
+#: How long the server holds a read that finds nothing, in ms. Below redis-py's default socket timeout of 5 s.
+BLOCK_MS = 2000
+#: Seconds after which a read without reply means that the connection is dead.
+READ_OVERDUE = 10.0
+
+
+class Reader:
+    """Has at most one read out, on a connection of its own that the poller watches."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        #: The queues read, next one first.
+        self.queues: list[str] = []
+        #: The connection whose read is out; since when, of which queues, and whether it takes or only waits.
+        self.pending: Any = None
+        self._since = 0.0
+        self._asked: list[str] = []
+        self._takes = True
+        #: Delivered to this channel, not passed on yet.
+        self._inbox: deque[Delivery] = deque()
+        self._no_ack: set[str] = set()
+        #: Queue to the last id of its egress that a wait has seen.
+        self._seen: dict[str, str] = {}
+
+    @cached_property
+    def client(self) -> Redis:
+        """Its attribute `connection`, set by the poller, is the one that reads."""
+        return Redis(connection_pool=self._channel.async_pool)
+
+    def add(self, queue: str, no_ack: bool) -> None:
+        if queue not in self.queues:
+            self.queues.append(queue)
+        if no_ack:
+            self._no_ack.add(queue)
+
+    def remove(self, queue: str) -> None:
+        """Read the queue no longer, and hand back what is in the inbox of it."""
+        self.queues.remove(queue)
+        self._no_ack.discard(queue)
+        for delivery in [delivery for delivery in self._inbox if delivery.queue == queue]:
+            self._inbox.remove(delivery)
+            self._channel.requeue(delivery_tag(queue, delivery.entry_id), counted=False)
+
+    def abandon(self) -> None:
+        """Forget everything; what was delivered stays with the channel's lease."""
+        self.queues.clear()
+        self._inbox.clear()
+        self.pending = None
+
+    def forget(self, connection: Any) -> None:
+        """`connection` was closed."""
+        if self.pending is connection:
+            self.pending = None
+
+    def disconnect(self) -> None:
+        if 'client' in self.__dict__ and self.client.connection is not None:
+            self.client.connection.disconnect()
+
+    def begin_turn(self) -> None:
+        """In the event loop, before it polls."""
+        self._channel.flush()
+        self.refill()
+        while self.deliver_one():
+            pass
+        self.read()
+
+    def refill(self) -> None:
+        """With less room than queues, take without waiting: a read's COUNT would hold for each queue alone."""
+        if self._scarce and self.pending is None and not self._inbox and (room := self._channel.qos.room):
+            self.queues.append(self.queues.pop(0))
+            try:
+                self._accept(self._channel.store.take(self.queues, self._channel.lease.consumer, room))
+            except ResponseError as exc:
+                self._on_refusal(exc)
+
+    @property
+    def _scarce(self) -> bool:
+        return self._channel.qos.room < len(self.queues)
+
+    def read(self) -> None:
+        """Have a read out if there is room for what it may bring."""
+        if self.pending is not None:
+            if monotonic() - self._since > READ_OVERDUE:
+                self._drop(f'no reply to a read for {READ_OVERDUE:g} s')
+            return
+        room = self._channel.qos.room
+        if not room or not self.queues or self._inbox:
+            return
+        self._channel.connection.cycle.register_reader(self._channel)
+        self._asked = list(self.queues)
+        if self._scarce:
+            seen = {queue: self._seen.get(queue, '0') for queue in self._asked}
+            command = self._channel.store.wait_command(seen, BLOCK_MS)
+        else:
+            command = self._channel.store.read_command(
+                self._asked, self._channel.lease.consumer, room // len(self._asked), BLOCK_MS)
+        self._takes = not self._scarce
+        self.pending, self._since = self.client.connection, monotonic()
+        self.client.connection.send_command(*command)
+
+    def on_readable(self) -> bool:
+        """A reply is there. The event loop takes all of it; a synchronous drain, one delivery a call."""
+        self._take_reply()
+        if self._channel.connection.cycle.drains:
+            if not self.deliver_one():
+                raise Empty()
+        else:
+            while self.deliver_one():
+                pass
+        return True
+
+    def _take_reply(self) -> None:
+        """Put the reply of the read that is out into the inbox."""
+        connection, self.pending = self.pending, None
+        if connection is None:
+            # Nothing was asked, so what is readable is the end of the connection.
+            self._drop('closed by the server')
+        try:
+            reply = connection.read_response()
+        except ResponseError as exc:
+            self._on_refusal(exc)
+            return
+        except self._channel.connection_errors:
+            connection.disconnect()
+            raise
+        deliveries = self._channel.store.parse_read(self._asked, reply)
+        if self._takes:
+            self._accept(deliveries)
+        for delivery in deliveries:
+            self._seen[delivery.queue] = delivery.entry_id
+
+    def _accept(self, deliveries: list[Delivery]) -> None:
+        for delivery in deliveries:
+            self._channel.lease.held[delivery_tag(delivery.queue, delivery.entry_id)] = None
+        self._inbox.extend(deliveries)
+
+    def _drop(self, reason: str) -> None:
+        self.client.connection.disconnect()
+        self.pending = None
+        raise RedisConnectionError(f'the connection that reads tasks: {reason}')
+
+    def _on_refusal(self, exc: ResponseError) -> None:
+        """The server refused a read: the group is gone (deleted by hand, or the data lost), or it cannot serve now."""
+        if not str(exc).startswith(('NOGROUP', 'UNBLOCKED')):
+            self._drop(str(exc))
+        logger.warning('the consumer group was deleted (%s): made anew', exc)
+        for queue in self.queues:
+            self._channel.declare(queue)
+        self._channel.update_slots(self.queues)
+
+    def deliver_one(self) -> bool:
+        """Pass the oldest delivery of the inbox on; False where it is empty."""
+        while self._inbox:
+            delivery = self._inbox.popleft()
+            tag = delivery_tag(delivery.queue, delivery.entry_id)
+            if delivery.queue not in self.queues:
+                self._channel.requeue(tag, counted=False)
+            elif (raw := self.decode(delivery)) is not None:
+                if delivery.queue in self._no_ack:
+                    self._channel.settle(tag)
+                self._channel.connection._deliver(raw, delivery.queue)
+                return True
+        return False
+
+    def decode(self, delivery: Delivery) -> Optional[dict[str, Any]]:
+        """The message of a delivery; None where it is none, which is logged and removed."""
+        tag = delivery_tag(delivery.queue, delivery.entry_id)
+        try:
+            raw = self._channel.lease.held[tag] = decode(delivery)
+        except ValueError as exc:
+            logger.critical('queue %r: entry %s is not a message (%s), it is removed: %r',
+                            delivery.queue, delivery.entry_id, exc, delivery.fields)
+            self._channel.settle(tag)
+            return None
+        return raw
