@@ -20,7 +20,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument('-k', dest='select', metavar='EXPRESSION', help="pytest's -k, for a closer look")
     parser.add_argument('--quick', action='store_true', help='a few minutes instead of an hour')
     parser.add_argument('--stock-too', action='store_true',
-                        help="run the stock transport as well, and compare with it instead of with what is recorded")
+                        help='run the stock transport as well, and compare with it instead of with what is recorded')
     parser.add_argument('--stock-only', action='store_true', help='run the stock transport, and compare nothing')
     parser.add_argument('--json', type=Path, help='write the outcome of every test to this file')
     parser.add_argument('--logs', type=Path, help="keep pytest's output in this folder")
@@ -44,7 +44,7 @@ def main() -> int:
                 continue
             results: dict[str, Result] = {}
             for scheme in schemes:
-                result = results[scheme] = run(scheme, folder, file, arguments.select)
+                result = results[scheme] = run(scheme, folder, file, arguments.select, differences.expected(suite.name))
                 print(f'{suite.name}/{file.name:<45} {scheme:<6} {result.summary}', flush=True)
                 if arguments.logs:
                     arguments.logs.mkdir(parents=True, exist_ok=True)

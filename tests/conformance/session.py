@@ -70,8 +70,13 @@ def _free_port() -> int:
         return sock.getsockname()[1]
 
 
-def run(scheme: str, folder: Path, file: Path, select: Optional[str] = None) -> Result:
-    """Run `file` of the suite in `folder` with the transport of `scheme`; `select` is pytest's ``-k``."""
+def run(scheme: str, folder: Path, file: Path, select: Optional[str] = None, expected: Iterable[str] = ()) -> Result:
+    """Run `file` of the suite in `folder` with the transport of `scheme`.
+
+    Arguments:
+        select: pytest's ``-k``.
+        expected: ids of tests that need not be run again where they fail.
+    """
     port = str(_free_port())
     with EmbeddedRedis(None, '--port', port, '--bind', '127.0.0.1'), tempfile.TemporaryDirectory() as scratch:
         outcomes = Path(scratch, 'outcomes')
@@ -83,6 +88,7 @@ def run(scheme: str, folder: Path, file: Path, select: Optional[str] = None) -> 
             'PATH': os.pathsep.join([str(Path(sys.executable).parent), os.environ.get('PATH', '')]),
             'PYTHONPATH': os.pathsep.join([str(_REPOSITORY), str(folder)]),
             plugin.TRANSPORT: TRANSPORTS[scheme], plugin.OUTCOMES: str(outcomes),
+            plugin.EXPECTED: '\n'.join(expected),
         }
         command = [sys.executable, '-m', 'pytest', str(file), '-p', plugin.__name__, '-p', 'celery.contrib.pytest',
                    '-p', 'no:cacheprovider', '-v', '--timeout', str(TEST_TIMEOUT), *(['-k', select] if select else [])]

@@ -12,10 +12,15 @@ QUEUES = {
     'tasks': Queue('forked'),
     'replies': Queue('forked.reply', durable=False, auto_delete=True, expires=60),
 }
+CLEANUPS = {
+    'after fork': lambda connection: util._run_after_forkers(),
+    'collect': Connection.collect,
+    'close': Connection.close,
+}
 
 
 @pytest.mark.parametrize('kind', QUEUES)
-@pytest.mark.parametrize('cleanup', ['after fork', 'collect', 'close'])
+@pytest.mark.parametrize('cleanup', CLEANUPS)
 def test_a_parent_consumes_after_its_child_cleaned_up(server, kind, cleanup):
     received = []
     with Connection(server.url('qos')) as connection:
@@ -26,7 +31,7 @@ def test_a_parent_consumes_after_its_child_cleaned_up(server, kind, cleanup):
         child = os.fork()
         if not child:
             try:
-                {'after fork': util._run_after_forkers, 'collect': connection.collect, 'close': connection.close}[cleanup]()
+                CLEANUPS[cleanup](connection)
             finally:
                 os._exit(0)
         os.waitpid(child, 0)
