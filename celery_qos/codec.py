@@ -43,7 +43,8 @@ def decode(delivery: Delivery) -> dict[str, Any]:
         raise ValueError('properties, delivery_info and headers are not JSON objects')
     properties['delivery_tag'] = delivery_tag(delivery.queue, delivery.entry_id)
     if b'redelivered' in fields:
-        info['redelivered'] = True
+        # AMQP has the mark in the delivery info; Kombu's Redis transport, in the headers too.
+        info['redelivered'] = headers['redelivered'] = True
     return {
         'body': body,
         'headers': headers,
