@@ -57,5 +57,5 @@ class Suite:
 
 SUITES = (
     Suite('kombu', 'test_redis*.py', ('test_redis.py', 'test_redis_brpop_qos.py')),
-    Suite('celery', 'test_*.py', ('test_inspect.py', 'test_worker.py', 'test_loader.py', 'test_group_chains.py')),
+    Suite('celery', 'test_*.py', ('test_inspect.py', 'test_worker.py', 'test_loader.py')),
 )
