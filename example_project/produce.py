@@ -1,4 +1,4 @@
-"""Send tasks for some accounts, batch after batch, until stopped: `python produce.py --tenant acme hooli --batch 100`."""
+"""Send tasks for some accounts, batch after batch: `python produce.py --tenant acme hooli --batch 100`."""
 import argparse
 from itertools import cycle, islice
 from time import monotonic, sleep

@@ -17,7 +17,8 @@ from shop.plans import ACCOUNTS
 
 from celery_qos.embedded import EmbeddedRedis, NoServer
 
-WORKER = [sys.executable, '-m', 'celery', '--quiet', '--app', 'shop', 'worker', '--loglevel', 'WARNING', '--concurrency', '1']
+WORKER = [sys.executable, '-m', 'celery', '--quiet', '--app', 'shop', 'worker', '--loglevel', 'WARNING',
+          '--concurrency', '1']
 PRODUCE = [sys.executable, 'produce.py']
 WEB = [sys.executable, '-m', 'shop.web']
 #: Seconds that the workers may take to start, and a program to finish what it does when told to stop.
@@ -118,7 +119,8 @@ def run(seconds, web_port, report):
             programs.start('worker-2', *WORKER, '--hostname', 'worker-2@%h')
             wait_for_workers(2, env['BROKER_URL'], programs)
             programs.start('producer-0', *PRODUCE, '--tenant', 'hooli', '--every', '1', '--batch', '1')
-            programs.start('producer-2', *PRODUCE, '--tenant', 'acme', 'globex', 'initech', '--every', '3', '--batch', '100')
+            programs.start('producer-2', *PRODUCE, '--tenant', 'acme', 'globex', 'initech',
+                           '--every', '3', '--batch', '100')
             if web_port is not None:
                 programs.start('web', *WEB, '--port', str(web_port))
             for second in range(1, seconds + 1):

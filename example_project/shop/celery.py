@@ -13,7 +13,7 @@ app = Celery('shop', include=['shop.tasks'])
 app.conf.update(
     broker_url=os.environ.get('BROKER_URL', 'qos://localhost:6379/0'),
     result_backend=os.environ.get('RESULT_BACKEND', 'redis://localhost:6379/1'),
-    # A task stays in its account's stream until a process is free for it: what a worker has prefetched is past choosing.
+    # A task stays in its account's stream until a process is free: what a worker has prefetched is past choosing.
     worker_prefetch_multiplier=1,
     task_acks_late=True,
     beat_schedule={

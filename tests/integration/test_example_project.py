@@ -153,7 +153,8 @@ def test_web_app(start: Callable[..., Program], store: Store) -> None:
 
 def test_plans_are_the_stored_weights(start: Callable[..., Program], store: Store) -> None:
     start(WORKER, 'worker').says(r'ready\.')
-    assert [store.weight('celery', account) for account in ('acme', 'globex', 'initech', 'hooli', 'new')] == [5, 3, 1, 1, 1]
+    accounts = 'acme', 'globex', 'initech', 'hooli', 'new'
+    assert [store.weight('celery', account) for account in accounts] == [5, 3, 1, 1, 1]
 
 
 def compose() -> dict[str, Any]:

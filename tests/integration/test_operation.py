@@ -7,6 +7,7 @@ import sys
 import urllib.request
 from socket import socket
 
+import celery
 import pytest
 
 from celery_qos import keys
@@ -121,6 +122,7 @@ def test_several_queues_with_little_room(server):
         ledger.until('end', 31, timeout=3)
 
 
+@pytest.mark.skipif(celery.VERSION < (5, 6), reason='came with Celery 5.6')
 def test_worker_disable_prefetch(server):
     ledger = Ledger(server, {'worker_disable_prefetch': True})
     with ledger.worker('threads', 2):

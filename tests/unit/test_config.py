@@ -75,7 +75,7 @@ class TestRefused:
         assert 'unlimited_prefetch' in str(error.value) and repr(count) in str(error.value)
 
     @pytest.mark.parametrize('algorithm, hint', [
-        ('wr', "did you mean 'wrr'?"), ('fifo', "one of 'wrr'"), (None, "one of")])
+        ('wr', "did you mean 'wrr'?"), ('fifo', "one of 'wrr'"), (None, 'one of')])
     def test_algorithm(self, algorithm, hint):
         with pytest.raises(ConfigError) as error:
             QoS(algorithm=algorithm)

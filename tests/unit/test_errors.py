@@ -42,7 +42,7 @@ def test_what_the_package_exports_is_there(name):
 
 def test_a_wrong_name_is_refused():
     with pytest.raises(AttributeError, match="has no attribute 'Qos'"):
-        celery_qos.Qos
+        _ = celery_qos.Qos
 
 
 def test_schema_mismatch_names_the_queue_both_versions_and_the_remedy():
