@@ -76,10 +76,11 @@ class Server:
 
 def start(certificates: Certificates, host: str, *more: str) -> Server:
     certificate, key = certificates.issue(host)
-    tls, plain = free_port(), free_port()
-    arguments = ('--tls-port', str(tls), '--port', str(plain), '--bind', '127.0.0.1', '--tls-cert-file',
-                 str(certificate), '--tls-key-file', str(key), '--tls-ca-cert-file', str(certificates.ca), *more)
-    for binary in find_binaries():
+    # Another process may take a port between its choice and the start: then again.
+    for binary in [*find_binaries()] * 3:
+        tls, plain = free_port(), free_port()
+        arguments = ('--tls-port', str(tls), '--port', str(plain), '--bind', '127.0.0.1', '--tls-cert-file',
+                     str(certificate), '--tls-key-file', str(key), '--tls-ca-cert-file', str(certificates.ca), *more)
         try:
             redis = EmbeddedRedis(binary, *arguments).start()
         except NoServer:
