@@ -173,8 +173,8 @@ class Reader:
         self._channel.update_slots(self.queues)
 
     def deliver_one(self) -> bool:
-        """Pass the oldest delivery of the inbox on; False where it is empty."""
-        while self._inbox:
+        """Pass the oldest delivery of the inbox on; False where there is none, or no room as the limit went down."""
+        while self._inbox and self._channel.qos.can_consume():
             delivery = self._inbox.popleft()
             tag = delivery_tag(delivery.queue, delivery.entry_id)
             if delivery.queue not in self.queues:

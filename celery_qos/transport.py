@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any, Optional
 from urllib.parse import quote
 
+from kombu.log import get_logger
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 from kombu.utils.objects import cached_property
@@ -27,6 +28,8 @@ from .worker.lease import Lease
 from .worker.member import Member, member_of
 
 __all__ = ('Transport', 'Channel', 'QoS')
+
+logger = get_logger(__name__)
 
 tenant.install()
 worker.install()
@@ -173,6 +176,8 @@ class Channel(kombu_redis.Channel):
             self._kinds[queue] = max(expires or 0, TRANSIENT_TTL_MS)
             self.store.mark_transient(queue, self._kinds[queue])
         else:
+            if expires:
+                logger.warning('queue %r: x-expires has no effect, tasks wait until they run', queue)
             self._kinds[queue] = None
             self.declare(queue)
 
