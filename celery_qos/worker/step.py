@@ -1,7 +1,7 @@
 """The bootstep: tells the transport what Celery's worker knows, and Celery's worker what the transport knows."""
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Optional
 
 from celery import bootsteps
 from celery.worker import state
@@ -9,6 +9,7 @@ from celery.worker.consumer.tasks import Tasks
 from celery.worker.request import Request
 
 from ..transport import Transport
+from .member import Member, keep_nothing
 
 __all__ = ('Slots',)
 
@@ -23,6 +24,7 @@ class Slots(bootsteps.StartStopStep):
 
     def __init__(self, consumer: Any, **kwargs: Any) -> None:
         self._held: set[str] = set()
+        self._member: Optional[Member] = None
         self._on_close = consumer.on_close
         super().__init__(consumer, **kwargs)
 
@@ -32,13 +34,18 @@ class Slots(bootsteps.StartStopStep):
     def start(self, consumer: Any) -> None:
         consumer.on_close = lambda: self._before_reconnect(consumer)
         channel = consumer.task_consumer.channel
-        channel.member.keep = self._holds
+        self._member = channel.member
+        self._member.keep = self._holds
         _wake_for_callbacks(consumer, channel.connection.cycle)
 
     def stop(self, consumer: Any) -> None:
         """The worker takes no more work: its event loop ends, so acks must not wait for the loop's next turn."""
         if consumer.connection:
             consumer.connection.transport.cycle.leave_loop()
+
+    def shutdown(self, consumer: Any) -> None:
+        if self._member is not None:
+            self._member.keep = keep_nothing
 
     def _holds(self, message: Any) -> bool:
         return message['headers'].get('id') in self._held
