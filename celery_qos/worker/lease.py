@@ -2,10 +2,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Optional
 
 from kombu.log import get_logger
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from ..codec import parse_delivery_tag
 from ..config import Config
@@ -94,22 +94,41 @@ class Lease:
                 logger.info('reconnected: %d tasks of queue %r that were not started are delivered again', moved, queue)
 
     def renew(self, store: Store) -> None:
-        """Renew in every queue; called by the thread, with a store of its own."""
+        """Renew in every queue; called by the thread, with a store of its own.
+
+        Raises:
+            ResponseError: the server refused one queue; the others are renewed.
+        """
+        refusal: Optional[ResponseError] = None
         for queue in self.queues:
             with self._lock:
-                if queue in self._slots and self._renew(store, queue):
-                    logger.warning('the lease of %s on queue %r had ended: registered again; tasks it held may have '
-                                   'been delivered to others', self.consumer, queue)
-                    qos = self._config.of(queue)
-                    store.declare(queue, *((qos.fingerprint, qos.stored) if self._config.explicit else ()))
+                try:
+                    if queue in self._slots and self._renew(store, queue):
+                        logger.warning('the lease of %s on queue %r had ended: registered again; tasks it held may '
+                                       'have been delivered to others', self.consumer, queue)
+                        qos = self._config.of(queue)
+                        store.declare(queue, *((qos.fingerprint, qos.stored) if self._config.explicit else ()))
+                except ResponseError as exc:
+                    refusal = exc
+        if refusal:
+            raise refusal
+
+    def release_left(self, store: Store) -> None:
+        """As `release`, unless a channel has begun to read under the name meanwhile."""
+        with self._lock:
+            if not self.active:
+                self._release(store)
 
     def release(self, store: Store) -> None:
         """Leave every queue; what is unsettled is delivered again at once."""
         with self._lock:
-            for queue in self.queues:
-                store.release(queue, self.consumer)
-                del self._slots[queue]
-            self.held.clear()
+            self._release(store)
+
+    def _release(self, store: Store) -> None:
+        for queue in self.queues:
+            store.release(queue, self.consumer)
+            del self._slots[queue]
+        self.held.clear()
 
     def _renew(self, store: Store, queue: str) -> bool:
         slots = self._slots[queue]

@@ -5,11 +5,11 @@ import atexit
 import os
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Optional
 from uuid import uuid4
 
 from kombu.log import get_logger
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from ..config import Config
 from ..store import Store
@@ -99,13 +99,22 @@ class Member:
             return self._thread_runs
 
     def _tick(self, store: Store) -> None:
+        refusal: Optional[ResponseError] = None
         for lease in list(self._leases):
-            if lease.active or self.keep is not keep_nothing:
-                lease.renew(store)
-            else:
-                lease.release(store)
-            for queue in lease.queues:
+            try:
+                if lease.active or self.keep is not keep_nothing:
+                    lease.renew(store)
+                else:
+                    lease.release_left(store)
+            except ResponseError as exc:
+                refusal = exc       # it may be of one queue only, and no lease may end for the sake of another
+        for queue in {queue for lease in self._leases for queue in lease.queues}:
+            try:
                 sweep(store, queue, self._config.of(queue).lease_seconds)
+            except ResponseError as exc:
+                refusal = exc
+        if refusal:
+            raise refusal
 
 
 _members: dict[tuple, Member] = {}

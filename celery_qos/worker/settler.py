@@ -4,10 +4,10 @@ from __future__ import annotations
 import threading
 from collections import deque
 from time import monotonic
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 from kombu.log import get_logger
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from ..store import Store
 
@@ -57,15 +57,19 @@ class Settler:
             groups: dict[tuple[str, bool, bool], list[_Outcome]] = {}
             for outcome in gathered:
                 groups.setdefault((outcome.queue, outcome.requeue, outcome.counted), []).append(outcome)
-            while groups:
-                key, outcomes = next(iter(groups.items()))
+            refusal: Optional[Exception] = None
+            for key, outcomes in list(groups.items()):
                 try:
                     self._send(*key, [outcome.entry_id for outcome in outcomes])
+                    del groups[key]
+                except ResponseError as exc:
+                    refusal = exc       # it may be of this queue only
                 except (RedisError, OSError) as exc:
-                    self._postpone([outcome for rest in groups.values() for outcome in rest], exc)
-                    return
-                del groups[key]
-            if self._retry_at:
+                    refusal = exc
+                    break
+            if refusal:
+                self._postpone([outcome for rest in groups.values() for outcome in rest], refusal)
+            elif self._retry_at:
                 self._retry_at = 0.0
                 logger.info('Redis takes acks again: all that were kept are settled')
 
