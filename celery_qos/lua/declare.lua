@@ -1,10 +1,11 @@
 -- Check the schema version and store the config's settings.
 -- KEYS: namespace. ARGV: schema version, fingerprint of the config or '' for none, then fields and values.
 -- Returns the schema version that is stored.
--- include keys, policy
+-- include keys, policy, workers
 local schema, fingerprint = ARGV[1], ARGV[2]
 local stored = redis.call('HMGET', SETTINGS, 'schema', 'config', 'default:weight')
 if stored[1] and stored[1] ~= schema then return stored[1] end
+allow_when_full()
 if not stored[1] then redis.call('HSET', SETTINGS, 'schema', schema) end
 if fingerprint == '' or stored[2] == fingerprint then return schema end
 

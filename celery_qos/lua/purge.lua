@@ -9,10 +9,10 @@ for i = 1, #page, 2 do
   local tenant = page[i]
   for priority = HIGHEST_PRIORITY, LOWEST_PRIORITY do
     local stream = tenant_stream(tenant, priority)
-    purged = purged + redis.call('XLEN', stream)
+    purged = purged + stream_length(stream)
     redis.call('UNLINK', stream)
   end
-  redis.call('HINCRBY', STATE, 'waiting', -tonumber(page[i + 1]))
+  redis.call('HINCRBY', STATE, 'waiting', 0 - tonumber(page[i + 1]))
   redis.call('HDEL', WAITING, tenant)
   policy_remove(tenant)
 end

@@ -5,7 +5,10 @@ import pytest
 from redis.exceptions import ResponseError
 
 from celery_qos import keys
+from celery_qos.config import Config
 from celery_qos.store import Recovery, Store
+from celery_qos.worker.member import Member
+from celery_qos.worker.settler import Settler
 from tests.lua.hand import Hand
 
 
@@ -117,6 +120,11 @@ class TestOutOfMemory:
             hand.put('a')
         assert before == (hand.redis.xlen(keys.tenant_stream(hand.ns, 'a', 5)), hand.store.waiting(hand.queue))
 
+    def test_a_worker_may_come_with_another_config(self, hand):
+        hand.store.declare(hand.queue, 'newer', {'default:weight': 2.0})
+        hand.store.declare('another', 'newer', {'default:weight': 2.0})
+        assert hand.store.weight(hand.queue, 'a') == 2
+
     def test_leases_are_renewed_and_workers_may_come(self, hand):
         assert hand.hire(slots=2) == (False, 0)
         assert hand.hire('another') == (True, 0)
@@ -161,3 +169,125 @@ def test_prefixes_keep_queues_apart(redis):
     other.hire()
     assert other.read() == []
     assert other.store.size('q') == 0
+
+
+class TestAKeyOfAnotherType:
+    @pytest.mark.parametrize('name', ['waiting', 'ready', 'finish', 'state', 'egress'])
+    def test_a_task_that_is_refused_is_not_written(self, hand, name):
+        key = getattr(keys, name)(hand.ns)
+        hand.redis.set(key, 'by hand')
+        with pytest.raises(ResponseError, match='WRONGTYPE'):
+            hand.put('a')
+        assert hand.redis.keys() == [key.encode()]
+
+    def test_in_place_of_a_tenants_stream_it_stops_that_tenant_only(self, hand):
+        hand.put('broken', times=2)
+        hand.put('good', times=2)
+        stream = keys.tenant_stream(hand.ns, 'broken', 5)
+        hand.redis.delete(stream)
+        hand.redis.set(stream, 'by hand')
+
+        hand.hire()
+
+        assert hand.serve(9) == ['good', 'good']
+        assert hand.store.waiting(hand.queue) == {}
+        assert hand.store.size(hand.queue) == 0
+
+    def test_the_queue_can_be_deleted(self, hand):
+        hand.put('broken', times=2)
+        stream = keys.tenant_stream(hand.ns, 'broken', 5)
+        hand.redis.delete(stream)
+        hand.redis.set(stream, 'by hand')
+        assert hand.store.delete(hand.queue)
+        assert not hand.redis.keys()
+
+    def test_of_one_queue_does_not_keep_another_from_being_settled(self, store):
+        broken, good = Hand(store, 'broken'), Hand(store, 'good')
+        settler = Settler(store)
+        for hand in broken, good:
+            hand.hire()
+            hand.put('a')
+            settler.settle(hand.queue, hand.read()[0].entry_id)
+        store.client.set(keys.egress(broken.ns), 'by hand')
+
+        settler.flush()
+
+        assert good.in_egress() == []
+        assert [queue for queue, _ in settler.unsent] == ['broken']
+
+    def test_of_one_queue_does_not_end_a_lease_on_another(self, store):
+        """Else tasks that run would be delivered to others."""
+        member = Member(lambda: store, Config())
+        lease = member.join()
+        for queue in 'broken', 'good':
+            lease.set_slots(queue, 1)
+        good = Hand(store, 'good')
+        good.end_lease(lease.consumer)
+        store.client.set(keys.egress(store.namespace('broken')), 'by hand')
+
+        with pytest.raises(ResponseError, match='WRONGTYPE'):
+            member._tick(store)
+
+        assert store.client.zscore(keys.leases(good.ns), lease.consumer) > 0
+        store.client.delete(keys.egress(store.namespace('broken')))
+        member.leave()
+
+
+def test_a_consumer_that_joins_while_its_slots_are_taken_back_keeps_them(store):
+    member = Member(lambda: store, Config())
+    lease = member.join()
+    lease.set_slots('q', 2)
+    lease.active = False
+
+    class JoinsAfterTheLook(type(lease)):
+        looked = False
+
+        @property
+        def active(self):
+            before, self.looked = self.looked, True
+            return before
+
+        @active.setter
+        def active(self, active):
+            pass
+
+    lease.__class__ = JoinsAfterTheLook
+    member._tick(store)
+    assert lease.slots('q') == 2
+    member.leave()
+
+
+class TestAccountsThatWereDeleted:
+    @pytest.mark.parametrize('before', ['served', 'published to'])
+    def test_of_waiting_tasks_are_counted_again(self, hand, before):
+        hand.put('a', times=4)
+        hand.put('a', priority=7)
+        hand.redis.delete(keys.waiting(hand.ns))
+        if before == 'published to':
+            hand.put('a')
+        hand.hire()
+        assert hand.serve(9) == ['a'] * (5 + (before == 'published to'))
+        hand.store.release(hand.queue, 'w')
+        assert not hand.redis.keys()
+
+    def test_with_the_streams_that_they_count(self, hand):
+        hand.put('lost', times=2)
+        hand.redis.delete(keys.waiting(hand.ns), keys.tenant_stream(hand.ns, 'lost', 5))
+        hand.hire()
+        hand.put('kept')
+        assert hand.serve(2) == ['kept']
+
+    def test_a_queue_does_not_look_like_none(self, hand):
+        hand.hire()
+        hand.put('a', times=4)
+        hand.redis.delete(keys.state(hand.ns))
+        hand.hire()
+        hand.serve(4)
+        assert hand.store.size(hand.queue) == 0
+
+
+def test_an_entry_with_a_count_of_deliveries_that_is_none(hand):
+    hand.hire()
+    hand.store.enqueue(hand.queue, 'a', 5, {'number': '1', 'tenant': 'a', 'deliveries': 'junk'})
+    assert hand.requeue(*hand.read()) == 1
+    assert hand.egress()[0].failures == 1

@@ -13,6 +13,11 @@ local TRANSIENT = NS .. ':transient'
 
 local HIGHEST_PRIORITY, LOWEST_PRIORITY = 0, 9
 
+-- 0 where the key is none.
+local function stream_length(key)
+  return tonumber(redis.pcall('XLEN', key)) or 0
+end
+
 local function tenant_stream(tenant, priority)
   return NS .. ':tenant:' .. priority .. ':' .. tenant
 end

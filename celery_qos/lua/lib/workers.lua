@@ -43,7 +43,7 @@ local function redeliver(id, counted)
   for i = 1, #entry[2], 2 do
     local name, value = entry[2][i], entry[2][i + 1]
     if name == 'deliveries' then
-      deliveries = tonumber(value)
+      deliveries = tonumber(value) or 0
     elseif name ~= 'redelivered' then
       fields[#fields + 1] = name
       fields[#fields + 1] = value

@@ -14,6 +14,12 @@ local function weight_of(tenant)
   return weight and weight > 0 and weight < math.huge and weight or 1
 end
 
+-- Raise an error where a key is of another type.
+local function policy_check()
+  redis.call('ZCARD', READY)
+  redis.call('ZCARD', FINISH)
+end
+
 -- `tenant` has its first waiting task: give it a place among the ready.
 local function policy_activate(tenant)
   local tags = redis.call('HMGET', STATE, 'vtime', 'newest')
