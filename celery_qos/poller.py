@@ -109,6 +109,7 @@ class Poller(MultiChannelPoller):
         if not self._client_registered(channel, client, READER):
             channel.reader.pending = None
             self._register(channel, client, READER)
+            channel.reader.identify()
 
     def on_readable(self, fileno: int) -> Any:
         if fileno == self._woken.fileno():

@@ -43,6 +43,8 @@ class Reader:
         #: Delivered to this channel, not passed on yet.
         self._inbox: deque[Delivery] = deque()
         self._no_ack: set[str] = set()
+        #: What the server calls the connection, None where it does not tell.
+        self._connection_id: Optional[int] = None
         #: Queue to the last id of its egress that a wait has seen.
         self._seen: dict[str, str] = {}
 
@@ -61,9 +63,28 @@ class Reader:
         """Read the queue no longer, and hand back what is in the inbox of it."""
         self.queues.remove(queue)
         self._no_ack.discard(queue)
+        self._seen.pop(queue, None)
+        if self.pending is not None and self._takes and queue in self._asked:
+            self._recall()
         for delivery in [delivery for delivery in self._inbox if delivery.queue == queue]:
             self._inbox.remove(delivery)
             self._channel.requeue(delivery_tag(queue, delivery.entry_id), counted=False)
+
+    def _recall(self) -> None:
+        """Have the read that is out answered now: what it takes later, perhaps nobody would look at for long."""
+        if self._connection_id is not None:
+            self._channel.store.unblock(self._connection_id)
+        if not self.pending.can_read(timeout=READ_OVERDUE):
+            self._drop(f'no reply to a read for {READ_OVERDUE:g} s')
+        self._take_reply()
+
+    def identify(self) -> None:
+        """Ask the server for the number of the connection, which was just opened."""
+        self.client.connection.send_command('CLIENT', 'ID')
+        try:
+            self._connection_id = int(self.client.connection.read_response())
+        except ResponseError:
+            self._connection_id = None      # the user has no right to ask
 
     def abandon(self) -> None:
         """Forget everything; what was delivered stays with the channel's lease."""
@@ -159,7 +180,7 @@ class Reader:
         self._inbox.extend(deliveries)
 
     def _drop(self, reason: str) -> None:
-        self.client.connection.disconnect()
+        self.disconnect()
         self.pending = None
         raise RedisConnectionError(f'the connection that reads tasks: {reason}')
 

@@ -20,6 +20,8 @@ SCHEMA_VERSION = '1'
 MINIMUM_SERVER = (6, 2)
 #: Ids per call, below the number of values that Lua can unpack.
 _IDS_PER_CALL = 1000
+#: Spelled namespaces that are kept.
+_MAX_NAMESPACES = 1000
 
 Fields = Mapping[str, Union[str, bytes]]
 
@@ -57,6 +59,9 @@ class Store:
         try:
             return self._namespaces[queue]
         except KeyError:
+            if len(self._namespaces) > _MAX_NAMESPACES:
+                # Every reply queue has a name of its own.
+                self._namespaces.clear()
             return self._namespaces.setdefault(queue, keys.namespace(queue, self.prefix))
 
     def _run(self, name: str, queue: str, *args):
@@ -206,6 +211,13 @@ class Store:
         """Wait until a queue's egress has an entry past the id given for it; takes nothing."""
         streams = [keys.egress(self.namespace(queue)) for queue in seen]
         return ['XREAD', 'COUNT', 1, 'BLOCK', block_ms, 'STREAMS', *streams, *seen.values()]
+
+    def unblock(self, connection_id: int) -> None:
+        """Have a blocked read answered at once, with nothing; without the right to, it ends by itself."""
+        try:
+            self.client.client_unblock(connection_id)
+        except NoPermissionError:
+            pass
 
     def take(self, queues: list[str], consumer: str, count: int) -> list[Delivery]:
         """Deliver at most `count` tasks in all, without waiting."""

@@ -244,8 +244,10 @@ class Channel(kombu_redis.Channel):
         queue = self._tag_to_queue.get(consumer_tag)
         ret = super()._basic_cancel(consumer_tag)
         if queue in self.reader.queues and queue not in self._active_queues:
-            self.reader.remove(queue)
-            self.update_slots([queue])
+            try:
+                self.reader.remove(queue)
+            finally:
+                self.update_slots([queue])
         return ret
 
     def basic_qos(self, prefetch_size: int = 0, prefetch_count: int = 0, apply_global: bool = False) -> None:

@@ -346,6 +346,30 @@ def test_a_cancelled_consumer_keeps_what_it_was_given_and_gets_no_more(connectio
     assert taken(channel) == ['b', 'c']
 
 
+def test_a_cancelled_consumer_takes_nothing_while_nobody_drains_its_connection(server, connection, producer):
+    """Its read may be out: what the server answered later would lie there as long as the connection is open."""
+    with Connection(server.url('qos')) as other:
+        bodies = []
+        Consumer(other, [JOBS], on_message=lambda message: (bodies.append(message.payload), message.ack())).consume()
+        with Consumer(connection, [JOBS], on_message=lambda message: message.ack()):
+            drain(connection, 0.05)
+        drain(other, 0.05)
+        put(producer, 'a', 'b')
+        until(lambda: drain(other, 0.05) or len(bodies) == 2, timeout=5)
+
+
+def test_a_read_that_is_refused_at_once_is_a_lost_connection(server, redis):
+    with Connection(server.url('qos')) as connection:
+        queues = [Queue('one'), Queue('two')]
+        connection.default_channel.basic_qos(0, 1, False)
+        with Consumer(connection, queues, on_message=lambda message: message.ack()):
+            for queue in queues:
+                redis.set(egress(queue.name), 'by hand')
+            with pytest.raises(connection.connection_errors, match='WRONGTYPE'):
+                connection.drain_events(timeout=1)
+            redis.delete(*(egress(queue.name) for queue in queues))
+
+
 def test_a_consumer_that_raises_keeps_the_message(connection, channel, producer):
     put(producer, 'a')
 
