@@ -5,7 +5,7 @@ Tasks travel through egress; fanout (events, remote control) and Kombu's own rep
 """
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Optional
 from urllib.parse import quote
 
@@ -24,7 +24,7 @@ from .config import Config
 from .poller import READER, Poller
 from .reader import Reader
 from .store import Store
-from .worker.lease import Lease
+from .worker.lease import Lease, keep_nothing
 from .worker.member import Member, member_of
 
 __all__ = ('Transport', 'Channel', 'QoS')
@@ -36,6 +36,8 @@ worker.install()
 
 #: Seconds that one command may take where `socket_timeout` is not set.
 COMMAND_TIMEOUT = 5.0
+#: What redis-py takes for no limit.
+UNLIMITED_CONNECTIONS = 2 ** 31
 #: A reply queue and its messages are kept for its x-expires, but at least this long, in ms.
 TRANSIENT_TTL_MS = 3600 * 1000
 
@@ -128,10 +130,19 @@ class Channel(kombu_redis.Channel):
             self._lease = self.member.join()
         return self._lease
 
+    def join(self, keep: Callable[[Any], bool]) -> Lease:
+        """Begin the lease with one that outlasts a lost connection, for the messages of which `keep` is true."""
+        if self._lease is None:
+            self._lease = self.member.join(keep)
+        self._lease.keep = keep
+        return self._lease
+
     def _new_store(self) -> Store:
         pool: ConnectionPool = self._get_pool()
         if pool.connection_kwargs.get('socket_timeout') is None:
             pool.connection_kwargs['socket_timeout'] = COMMAND_TIMEOUT
+        # Every channel of the process may be in a command at a time.
+        pool.max_connections = UNLIMITED_CONNECTIONS
         return Store(Redis(connection_pool=pool), self.global_keyprefix)
 
     def _on_connection_disconnect(self, connection: Any) -> None:
@@ -299,11 +310,11 @@ class Channel(kombu_redis.Channel):
         queue, entry_id = parse_delivery_tag(tag)
         if not queue or self._lease is None:
             return      # a message of Kombu's own lists
-        self._lease.held.pop(tag, None)
         if requeue:
             self.member.settler.requeue(queue, entry_id, counted)
         else:
             self.member.settler.settle(queue, entry_id)
+        self._lease.held.pop(tag, None)
         poller = self.connection.cycle if self.connection else None
         if tag in self._got:
             self._got.remove(tag)
@@ -340,7 +351,8 @@ class Channel(kombu_redis.Channel):
         if closing and self._lease is not None and self._lease.active:
             # What is in the inbox, or on its way to it, goes back with the lease.
             self.reader.abandon()
-            self.flush()
+            self.member.settler.flush(last=True)
+            self._lease.keep = keep_nothing
             self._lease.give_up()
             self._lease.active = False
 

@@ -1,7 +1,9 @@
 """One consumer's proof of life: its slots in each queue, renewed while it lives."""
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Optional
 
 from kombu.log import get_logger
@@ -12,12 +14,17 @@ from ..config import Config
 from ..store import Store
 from . import native
 
-__all__ = ('Lease',)
+__all__ = ('Lease', 'keep_nothing')
 
 logger = get_logger(__name__)
 
 #: Renewals within `lease_seconds`; all but one may fail before the lease ends.
 INTERVALS = 5
+
+
+def keep_nothing(message: Any) -> bool:
+    """After a reconnect every unsettled delivery goes back, as AMQP has it."""
+    return False
 
 
 class Lease:
@@ -36,6 +43,8 @@ class Lease:
         self.consumer = consumer
         #: A channel reads under this name now.
         self.active = False
+        #: Says of a message whether its process still works on it after the connection was lost.
+        self.keep: Callable[[Any], bool] = keep_nothing
         #: Delivery tag to raw message (None until it is one) for each delivery that is not settled.
         self.held: dict[str, Any] = {}
         self._store = store
@@ -43,6 +52,14 @@ class Lease:
         self._slots: dict[str, int] = {}
         # A late renewal must not bring back slots that were just given up.
         self._lock = native.allocate_lock()
+        # Greenlets of one thread that wait for a native lock would wait for good: they queue up here before.
+        self._callers = threading.Lock()
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """For everyone but the thread that renews."""
+        with self._callers, self._lock:
+            yield
 
     @property
     def queues(self) -> list[str]:
@@ -62,32 +79,35 @@ class Lease:
 
     def set_slots(self, queue: str, slots: int) -> None:
         """Bring `slots` to the queue; with 0 the lease lasts while tasks are unsettled."""
-        with self._lock:
+        with self._locked():
             self._slots[queue] = slots
             self._renew(self._store, queue)
 
     def get(self, queue: str) -> Any:
         """Deliver one task without waiting, in a slot of its own."""
-        with self._lock:
+        with self._locked():
             slots = self.slots(queue) + 1
             delivery = self._store.get(queue, self.consumer, slots, self._seconds(queue))
             if delivery:
                 self._slots[queue] = slots
             return delivery
 
-    def reclaim(self, keep: Callable[[Any], bool], unsent: list[tuple[str, str]]) -> None:
+    def reclaim(self, unsent: Callable[[], list[tuple[str, str]]]) -> None:
         """After a reconnect: hand back what was sent to this consumer and is not held, or not worth keeping.
 
         Arguments:
-            keep: says whether this process still works on a raw message.
-            unsent: queue and entry id of what is settled but Redis does not know yet.
+            unsent: returns queue and entry id of what is settled but Redis does not know yet.
         """
-        with self._lock:
-            self._reclaim(keep, unsent)
+        with self._locked():
+            self._reclaim(unsent)
 
-    def _reclaim(self, keep: Callable[[Any], bool], unsent: list[tuple[str, str]]) -> None:
-        self.held = {tag: message for tag, message in self.held.items() if message is not None and keep(message)}
-        kept = [*unsent, *(parse_delivery_tag(tag) for tag in self.held)]
+    def _reclaim(self, unsent: Callable[[], list[tuple[str, str]]]) -> None:
+        # Other threads settle meanwhile: what is held no more was settled before, so it has to be asked for after.
+        for tag, message in list(self.held.items()):
+            if message is None or not self.keep(message):
+                self.held.pop(tag, None)
+        kept = [parse_delivery_tag(tag) for tag in list(self.held)]
+        kept += unsent()
         for queue in self.queues:
             moved = self._store.reclaim(queue, self.consumer, [entry_id for name, entry_id in kept if name == queue])
             if moved:
@@ -101,27 +121,29 @@ class Lease:
         """
         refusal: Optional[ResponseError] = None
         for queue in self.queues:
+            ended = False
             with self._lock:
                 try:
-                    if queue in self._slots and self._renew(store, queue):
-                        logger.warning('the lease of %s on queue %r had ended: registered again; tasks it held may '
-                                       'have been delivered to others', self.consumer, queue)
+                    if queue in self._slots and (ended := self._renew(store, queue)):
                         qos = self._config.of(queue)
                         store.declare(queue, *((qos.fingerprint, qos.stored) if self._config.explicit else ()))
                 except ResponseError as exc:
                     refusal = exc
+            if ended:
+                logger.warning('the lease of %s on queue %r had ended: registered again; tasks it held may have '
+                               'been delivered to others', self.consumer, queue)
         if refusal:
             raise refusal
 
     def release_left(self, store: Store) -> None:
-        """As `release`, unless a channel has begun to read under the name meanwhile."""
+        """As `release`, by the thread, unless a channel has begun to read under the name meanwhile."""
         with self._lock:
             if not self.active:
                 self._release(store)
 
     def release(self, store: Store) -> None:
         """Leave every queue; what is unsettled is delivered again at once."""
-        with self._lock:
+        with self._locked():
             self._release(store)
 
     def _release(self, store: Store) -> None:

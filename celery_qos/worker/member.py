@@ -14,18 +14,13 @@ from redis.exceptions import RedisError, ResponseError
 from ..config import Config
 from ..store import Store
 from . import native
-from .lease import Lease
+from .lease import Lease, keep_nothing
 from .settler import Settler
 from .sweep import sweep
 
 __all__ = ('Member', 'member_of')
 
 logger = get_logger(__name__)
-
-
-def keep_nothing(message: Any) -> bool:
-    """After a reconnect every unsettled delivery goes back, as AMQP has it."""
-    return False
 
 
 class Member:
@@ -40,8 +35,6 @@ class Member:
         self.pid = os.getpid()
         self.store = new_store()
         self.settler = Settler(self.store)
-        #: Says of a message whether this process still works on it after its connection was lost.
-        self.keep: Callable[[Any], bool] = keep_nothing
         self._config = config
         self._name = f'{socket.gethostname()}:{self.pid}:{uuid4().hex[:8]}'
         self._leases: list[Lease] = []
@@ -53,26 +46,30 @@ class Member:
         self._clock.acquire()
         atexit.register(self.leave)
 
-    def join(self) -> Lease:
-        """A lease for a channel that begins to consume: the one of a lost connection, if there is one."""
+    def join(self, keep: Callable[[Any], bool] = keep_nothing) -> Lease:
+        """A lease for a channel that begins to consume: the one of a lost connection, if there is one.
+
+        Arguments:
+            keep: of the same consumer before and after the loss, so that each finds its own.
+        """
         with self._lock:
-            lease = next((lease for lease in self._leases if not lease.active), None)
+            lease = next((lease for lease in self._leases if not lease.active and lease.keep == keep), None)
             if lease is None:
                 lease = Lease(f'{self._name}.{len(self._leases)}', self.store, self._config)
                 self._leases.append(lease)
-            lease.active = True
+            lease.active, lease.keep = True, keep
             if not self._thread_runs:
                 self._thread_runs = True
                 native.start_thread(self._run)
         if lease.queues:
             self.settler.flush()
-            lease.reclaim(self.keep, self.settler.unsent)
+            lease.reclaim(lambda: self.settler.unsent)
         return lease
 
     def leave(self) -> None:
         """The process ends: give every slot back."""
         if self.pid == os.getpid():
-            self.settler.flush()
+            self.settler.flush(last=True)
             for lease in self._leases:
                 if lease.queues:
                     lease.give_up()
@@ -102,7 +99,7 @@ class Member:
         refusal: Optional[ResponseError] = None
         for lease in list(self._leases):
             try:
-                if lease.active or self.keep is not keep_nothing:
+                if lease.active or lease.keep is not keep_nothing:
                     lease.renew(store)
                 else:
                     lease.release_left(store)

@@ -45,12 +45,13 @@ class Settler:
 
     @property
     def unsent(self) -> list[tuple[str, str]]:
-        """Queue and entry id of what Redis does not know yet."""
-        return [(outcome.queue, outcome.entry_id) for outcome in list(self._outcomes)]
+        """Queue and entry id of what Redis does not know yet; waits for a flush that is under way."""
+        with self._lock:
+            return [(outcome.queue, outcome.entry_id) for outcome in list(self._outcomes)]
 
-    def flush(self) -> None:
-        """Send what was gathered."""
-        if not self._outcomes or (self._retry_at and monotonic() < self._retry_at):
+    def flush(self, last: bool = False) -> None:
+        """Send what was gathered; the last time, also where Redis refused a moment ago, and wait for other flushes."""
+        if not last and (not self._outcomes or (self._retry_at and monotonic() < self._retry_at)):
             return
         with self._lock:
             gathered = [self._outcomes.popleft() for _ in range(len(self._outcomes))]
@@ -58,17 +59,22 @@ class Settler:
             for outcome in gathered:
                 groups.setdefault((outcome.queue, outcome.requeue, outcome.counted), []).append(outcome)
             refusal: Optional[Exception] = None
-            for key, outcomes in list(groups.items()):
-                try:
-                    self._send(*key, [outcome.entry_id for outcome in outcomes])
-                    del groups[key]
-                except ResponseError as exc:
-                    refusal = exc       # it may be of this queue only
-                except (RedisError, OSError) as exc:
-                    refusal = exc
-                    break
+            try:
+                for key, outcomes in list(groups.items()):
+                    try:
+                        self._send(*key, [outcome.entry_id for outcome in outcomes])
+                        del groups[key]
+                    except ResponseError as exc:
+                        refusal = exc       # it may be of this queue only
+                    except (RedisError, OSError) as exc:
+                        refusal = exc
+                        break
+            finally:
+                # Whatever ended it, such as a task's time limit or a signal to stop at once.
+                kept = [outcome for rest in groups.values() for outcome in rest]
+                self._outcomes.extendleft(reversed(kept))
             if refusal:
-                self._postpone([outcome for rest in groups.values() for outcome in rest], refusal)
+                self._postpone(len(kept), refusal)
             elif self._retry_at:
                 self._retry_at = 0.0
                 logger.info('Redis takes acks again: all that were kept are settled')
@@ -79,9 +85,7 @@ class Settler:
         else:
             self._store.settle(queue, ids)
 
-    def _postpone(self, outcomes: list[_Outcome], exc: Exception) -> None:
-        self._outcomes.extendleft(reversed(outcomes))
+    def _postpone(self, count: int, exc: Exception) -> None:
         if not self._retry_at:
-            logger.warning('cannot settle %d tasks (%r): kept, and tried again every %g s',
-                           len(outcomes), exc, RETRY_INTERVAL)
+            logger.warning('cannot settle %d tasks (%r): kept, and tried again every %g s', count, exc, RETRY_INTERVAL)
         self._retry_at = monotonic() + RETRY_INTERVAL

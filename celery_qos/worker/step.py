@@ -9,7 +9,7 @@ from celery.worker.consumer.tasks import Tasks
 from celery.worker.request import Request
 
 from ..transport import Transport
-from .member import Member, keep_nothing
+from .lease import Lease, keep_nothing
 
 __all__ = ('Slots',)
 
@@ -24,7 +24,7 @@ class Slots(bootsteps.StartStopStep):
 
     def __init__(self, consumer: Any, **kwargs: Any) -> None:
         self._held: set[str] = set()
-        self._member: Optional[Member] = None
+        self._lease: Optional[Lease] = None
         self._on_close = consumer.on_close
         super().__init__(consumer, **kwargs)
 
@@ -34,8 +34,7 @@ class Slots(bootsteps.StartStopStep):
     def start(self, consumer: Any) -> None:
         consumer.on_close = lambda: self._before_reconnect(consumer)
         channel = consumer.task_consumer.channel
-        self._member = channel.member
-        self._member.keep = self._holds
+        self._lease = channel.join(self._holds)
         _wake_for_callbacks(consumer, channel.connection.cycle)
 
     def stop(self, consumer: Any) -> None:
@@ -44,8 +43,8 @@ class Slots(bootsteps.StartStopStep):
             consumer.connection.transport.cycle.leave_loop()
 
     def shutdown(self, consumer: Any) -> None:
-        if self._member is not None:
-            self._member.keep = keep_nothing
+        if self._lease is not None:
+            self._lease.keep = keep_nothing
 
     def _holds(self, message: Any) -> bool:
         return message['headers'].get('id') in self._held

@@ -1,0 +1,156 @@
+"""Threads, greenlets and connections that share a process: none holds up another, or takes what is another's."""
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+
+import pytest
+from kombu import Connection, Consumer, Producer, Queue
+
+from celery_qos import keys
+
+from ..until import until
+from .workers import ROOT
+
+SHORT_LEASE = {'qos': {'lease_seconds': 1}}
+JOBS = Queue('jobs')
+GREENLETS = '''
+from gevent import monkey
+monkey.patch_all()
+import sys
+import gevent
+from kombu import Connection, Producer, Queue
+
+with Connection(sys.argv[1]) as connection:
+    queue = Queue('jobs')(connection.default_channel)
+    queue.declare()
+    for number in range(8):
+        Producer(connection).publish(number, routing_key='jobs')
+    messages = [queue.get() for _ in range(4)]
+    at_once = [gevent.spawn(message.ack) for message in messages] + [gevent.spawn(queue.get) for _ in range(4)]
+    gevent.joinall(at_once, timeout=10, raise_error=True)
+    print(sorted(each.value.payload for each in at_once[4:]))
+'''
+
+
+def drain(connection, timeout=0.05):
+    try:
+        while True:
+            connection.drain_events(timeout=timeout)
+    except TimeoutError:
+        pass
+
+
+def keep_all(message):
+    """As a worker says of the tasks that it runs."""
+    return True
+
+
+def take_one(connection, messages):
+    """Publish a task, consume it, and do not settle it."""
+    Consumer(connection, [JOBS], on_message=messages.append).consume()
+    Producer(connection).publish('x', routing_key='jobs')
+    until(lambda: drain(connection) or messages)
+    return messages.pop()
+
+
+def unsettled(redis):
+    return redis.xpending(keys.egress(keys.namespace('jobs')), keys.GROUP)['pending']
+
+
+def test_greenlets_get_and_ack_on_one_channel(server):
+    pytest.importorskip('gevent')
+    ended = subprocess.run([sys.executable, '-c', GREENLETS, server.url('qos')], cwd=ROOT, timeout=30,
+                           capture_output=True, text=True)
+    assert ended.stdout == '[4, 5, 6, 7]\n', ended.stderr
+
+
+def test_many_threads_get_at_once(server):
+    together, errors = threading.Barrier(24), []
+
+    def get(number):
+        with Connection(server.url('qos')) as connection:
+            queue = Queue(f'jobs{number}')(connection.default_channel)
+            queue.declare()
+            together.wait()
+            try:
+                for _ in range(50):
+                    queue.get()
+            except Exception as exc:
+                errors.append(exc)
+
+    threads = [threading.Thread(target=get, args=(number,)) for number in range(together.parties)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+
+
+def test_an_ack_under_way_while_the_connection_is_made_anew_counts(server, monkeypatch):
+    messages = []
+    with Connection(server.url('qos')) as connection:
+        connection.default_channel.join(keep_all)
+        message = take_one(connection, messages)
+        settler = connection.default_channel.member.settler
+        send, began, may_go_on = settler._send, threading.Event(), threading.Event()
+
+        def send_slowly(*args):
+            began.set()
+            may_go_on.wait(5)
+            send(*args)
+
+        monkeypatch.setattr(settler, '_send', send_slowly)
+        acking = threading.Thread(target=message.ack)
+        acking.start()
+        assert began.wait(5)
+        connection.collect()
+        threading.Timer(0.2, may_go_on.set).start()
+        connection.default_channel.join(keep_all)
+        with Consumer(connection, [JOBS], on_message=messages.append):
+            drain(connection)
+        acking.join()
+        assert messages == []
+
+
+def test_an_ack_that_is_broken_off_is_sent_later(server, redis, monkeypatch):
+    with Connection(server.url('qos')) as connection:
+        message = take_one(connection, [])
+
+        def stop(*args):
+            raise SystemExit
+
+        with monkeypatch.context() as patch:
+            patch.setattr(connection.default_channel.member.settler, '_send', stop)
+            with pytest.raises(SystemExit):
+                message.ack()
+        assert unsettled(redis) == 1
+        connection.default_channel.flush()
+        assert unsettled(redis) == 0
+
+
+def test_a_close_right_after_redis_refused_an_ack_settles_it(server, redis, monkeypatch):
+    with Connection(server.url('qos')) as connection:
+        message = take_one(connection, [])
+
+        def fail(*args):
+            raise ConnectionError
+
+        with monkeypatch.context() as patch:
+            patch.setattr(connection.default_channel.member.settler, '_send', fail)
+            message.ack()
+        assert unsettled(redis) == 1
+    with Connection(server.url('qos')) as connection:
+        assert JOBS(connection.default_channel).get() is None
+
+
+def test_a_worker_keeps_its_own_tasks_only(server, redis):
+    """In the worker's process a task may consume by itself, and lose its connection."""
+    with Connection(server.url('qos'), transport_options=SHORT_LEASE) as worker:
+        worker.default_channel.join(keep_all)
+        with Connection(server.url('qos'), transport_options=SHORT_LEASE) as connection:
+            take_one(connection, [])
+            connection.collect()
+            until(lambda: unsettled(redis) == 0, timeout=5)
+            assert not redis.exists(keys.slots(keys.namespace('jobs')))
