@@ -99,6 +99,8 @@ class Poller(MultiChannelPoller):
 
     def on_poll_start(self) -> None:
         super().on_poll_start()
+        for channel in list(self._channels):
+            channel.keep_marks()
         if not self.drains:
             for channel in list(self._channels):
                 channel.reader.begin_turn()

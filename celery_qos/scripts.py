@@ -8,13 +8,16 @@ from importlib.resources import files
 from typing import Any
 
 from redis import Redis
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, ResponseError
 
 __all__ = ('Script', 'script')
 
 _LUA = files(__package__) / 'lua'
 #: The line by which a Lua file names the pieces it stands on.
 _INCLUDE = re.compile(r'^-- include (.+)\n', re.MULTILINE)
+
+#: What redis-py makes of these errors outside of scripts; Redis before 7 hides the code inside a script's error.
+_UNAVAILABLE = {'READONLY': ReadOnlyError, 'OOM': OutOfMemoryError}
 
 
 class Script:
@@ -33,9 +36,15 @@ class Script:
     def __call__(self, client: Redis, keys: list[str], *args: Any) -> Any:
         """Run the script in one round trip; the first call on a server sends the source as well."""
         try:
-            return client.evalsha(self.sha, len(keys), *keys, *args)
-        except NoScriptError:
-            return client.eval(self.source, len(keys), *keys, *args)
+            try:
+                return client.evalsha(self.sha, len(keys), *keys, *args)
+            except NoScriptError:
+                return client.eval(self.source, len(keys), *keys, *args)
+        except ResponseError as exc:
+            for code, kind in _UNAVAILABLE.items():
+                if f': -{code} ' in str(exc):
+                    raise kind(str(exc)) from exc
+            raise
 
 
 @cache

@@ -191,6 +191,11 @@ class Store:
     def mark_transient(self, queue: str, ttl_ms: int) -> None:
         self.client.set(keys.transient(self.namespace(queue)), ttl_ms, px=ttl_ms)
 
+    def keep_transient(self, queue: str, ttl_ms: int) -> None:
+        """Have the mark last; done where memory is full too, unless it has lapsed."""
+        if not self.client.pexpire(keys.transient(self.namespace(queue)), ttl_ms):
+            self.mark_transient(queue, ttl_ms)
+
     def unmark_transient(self, queue: str) -> None:
         self.client.delete(keys.transient(self.namespace(queue)))
 

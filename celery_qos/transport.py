@@ -6,6 +6,7 @@ Tasks travel through egress; fanout (events, remote control) and Kombu's own rep
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from time import monotonic
 from typing import Any, Optional
 from urllib.parse import quote
 
@@ -15,7 +16,7 @@ from kombu.transport import virtual
 from kombu.utils.objects import cached_property
 from kombu.utils.url import as_url, maybe_sanitize_url
 from redis import ConnectionPool, Redis
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError
 
 from . import tenant, worker
 from .address import TLSConnection, take_address
@@ -97,6 +98,8 @@ class Channel(kombu_redis.Channel):
         #: Delivery tags of `basic_get`, each of which brought a slot of its own.
         self._got: set[str] = set()
         self._kinds: dict[str, Optional[int]] = {}
+        #: Reply queues that were declared here: for how many ms they are marked as such, and since when.
+        self._marked: dict[str, tuple[int, float]] = {}
         self._lease: Optional[Lease] = None
         super().__init__(connection, **kwargs)
         self.handlers[READER] = self.reader.on_readable
@@ -161,6 +164,7 @@ class Channel(kombu_redis.Channel):
         ttl_ms = None if 'task' in (message.get('headers') or {}) else self._transient_ttl_ms(queue)
         if ttl_ms is None:
             key = tenant.of_message(message)
+            self.keep_marks()
             self.store.enqueue(queue, key, self._step_of(message), encode(message, key))
         else:
             super()._put(queue, self._with_encoded_body(message), **kwargs)
@@ -184,8 +188,9 @@ class Channel(kombu_redis.Channel):
             return
         expires = (kwargs.get('arguments') or {}).get('x-expires')
         if kwargs.get('exclusive') or auto_delete and (expires or not kwargs.get('durable')):
-            self._kinds[queue] = max(expires or 0, TRANSIENT_TTL_MS)
-            self.store.mark_transient(queue, self._kinds[queue])
+            self._kinds[queue] = ttl_ms = max(expires or 0, TRANSIENT_TTL_MS)
+            self.store.mark_transient(queue, ttl_ms)
+            self._marked[queue] = (ttl_ms, monotonic())
         else:
             if expires:
                 logger.warning('queue %r: x-expires has no effect, tasks wait until they run', queue)
@@ -195,7 +200,15 @@ class Channel(kombu_redis.Channel):
     def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
         super()._queue_bind(exchange, routing_key, pattern, queue)
         if queue in self._fanout_queues and self._kinds.pop(queue, None):
+            self._marked.pop(queue, None)
             self.store.unmark_transient(queue)
+
+    def keep_marks(self) -> None:
+        """Reply queues that this channel declared remain such for as long as it polls or publishes."""
+        for queue, (ttl_ms, since) in list(self._marked.items()):
+            if monotonic() - since > ttl_ms / 3000:
+                self._marked[queue] = (ttl_ms, monotonic())
+                self.store.keep_transient(queue, ttl_ms)
 
     def declare(self, queue: str) -> None:
         qos = self.config.of(queue)
@@ -231,6 +244,7 @@ class Channel(kombu_redis.Channel):
         if self.store.delete(queue, if_unused):
             super().queue_delete(queue, **kwargs)
             self._kinds.pop(queue, None)
+            self._marked.pop(queue, None)
 
     # -- consuming
 
@@ -366,6 +380,8 @@ class Transport(kombu_redis.Transport):
     #: Kombu must not take the URL apart before the scheme is looked at: it says whether TLS is asked for.
     can_parse_url = True
     implements = kombu_redis.Transport.implements.extend(batch_publish=False)
+    #: A server that becomes a replica, or is full, will do again later: a worker waits for it, it does not end.
+    connection_errors = (*kombu_redis.Transport.connection_errors, ReadOnlyError, OutOfMemoryError)
 
     def __init__(self, client: Any, **kwargs: Any) -> None:
         take_address(client)

@@ -128,6 +128,24 @@ def test_a_worker_goes_on_after_all_data_was_lost(server, pool):
         assert worker.returncode is None
 
 
+@pytest.mark.parametrize('state', ['a replica', 'full'])
+def test_a_worker_waits_while_redis_takes_no_writes(server, state):
+    ledger = Ledger(server, SHORT_LEASE)
+    refuse, allow = {
+        'a replica': (lambda: ledger.redis.replicaof('127.0.0.1', 1), lambda: ledger.redis.replicaof('NO', 'ONE')),
+        'full': (lambda: ledger.redis.config_set('maxmemory', 1), lambda: ledger.redis.config_set('maxmemory', 0)),
+    }[state]
+    with ledger.worker('solo') as worker:
+        try:
+            refuse()
+            ledger.redis.client_kill_filter(_type='normal', skipme=True)
+            worker.wait_for('(?s)Connection to broker lost.*Connection to broker lost')
+        finally:
+            allow()
+        ledger.send('t', 'after')
+        ledger.until('end', 1, timeout=10)
+
+
 def test_a_worker_goes_on_after_its_group_was_destroyed(server):
     ledger = Ledger(server, SHORT_LEASE)
     with ledger.worker('solo') as worker:

@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import pickle
 from queue import Empty
+from time import sleep
 
 import pytest
 from kombu import Connection, Consumer, Exchange, Producer, Queue
@@ -433,6 +434,24 @@ def test_request_and_reply(server, connection, redis):
     assert replies[0].properties['correlation_id'] == '7'
     reply_to(channel).delete()
     channel.close()
+
+
+@pytest.mark.parametrize('meanwhile', ['it waits for replies', 'it sends requests'])
+def test_a_reply_queue_is_one_for_as_long_as_its_owner_works(server, connection, redis, monkeypatch, meanwhile):
+    monkeypatch.setattr('celery_qos.transport.TRANSIENT_TTL_MS', 300)
+    replies, reply_to = [], Queue('reply.2', exclusive=True, auto_delete=True)
+    with Consumer(connection, [reply_to], on_message=replies.append, no_ack=True):
+        for _ in range(12):
+            if meanwhile == 'it waits for replies':
+                drain(connection, 0.05)
+            else:
+                sleep(0.05)
+                put(Producer(connection), 'request', headers={'task': 'double'})
+        with Connection(server.url('qos')) as other:
+            Producer(other).publish('reply', routing_key='reply.2')
+        until(lambda: drain(connection, 0.05) or replies, timeout=2)
+    reply_to(connection.default_channel).delete()
+    assert not redis.exists(keys.transient(keys.namespace('reply.2')))
 
 
 # -- priorities
