@@ -58,7 +58,11 @@ def take_address(client: Any) -> None:
         client.userid, client.password = parts['userid'], parts['password']
         client.virtual_host = parts['virtual_host'] or '/'
         client.ssl = parts.get('ssl') or client.ssl
-    socket = '://' in (client.hostname or '')
+    given, separator, _ = str(client.hostname or '').partition('://')
+    socket = given == 'socket'
+    if separator and not socket:
+        # Kombu would take it for a unix socket, and silently connect to localhost.
+        raise ConfigError(f'broker URL: scheme {given!r} is not one of {", ".join(SCHEMES)}')
     if socket:
         _check_options(url_to_parts(client.hostname).query, _SOCKET_OPTIONS)
     if SCHEMES.get(scheme) or client.ssl:
@@ -72,7 +76,7 @@ def _check_options(given: Iterable[str], known: Iterable[str]) -> None:
     for option in given:
         if option not in known:
             raise ConfigError(f'broker URL: option {option!r} is unknown; a URL takes ssl_* options, that of a unix '
-                              f'socket virtual_host; the others belong into broker_transport_options')
+                              f'socket virtual_host; the others belong in broker_transport_options')
 
 
 def _tls_options(given: Any) -> dict[str, Any]:

@@ -3,15 +3,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
+from functools import wraps
 from math import isfinite
-from typing import Any, Optional, Union
+from typing import Any, Optional, TypeVar, Union
 
 from .errors import ConfigError
 
 __all__ = ('QoS', 'Tenant', 'Config', 'ALGORITHMS')
+
+T = TypeVar('T')
 
 #: Names of the scheduling algorithms; each is a file in ``lua/policy/``.
 ALGORITHMS = ('wrr',)
@@ -32,6 +35,33 @@ def check_weight(weight: Any) -> None:
         raise ConfigError(f'weight: {weight!r} is outside {MIN_WEIGHT:g} to {MAX_WEIGHT:g}')
 
 
+def _check_names(cls: Any, names: Iterable[str]) -> None:
+    known = [option.name for option in fields(cls)]
+    for name in names:
+        if name not in known:
+            raise ConfigError(_unknown(f'{cls.__name__} option', name, known))
+
+
+def _unknown(what: str, value: Any, known: Any) -> str:
+    near = get_close_matches(str(value), known, n=1)
+    hint = f'did you mean {near[0]!r}?' if near else 'one of ' + ', '.join(map(repr, known))
+    return f'{what}: {value!r} is unknown; {hint}'
+
+
+def _refuse_unknown(cls: type[T]) -> type[T]:
+    """An option that the dataclass `cls` lacks is a `ConfigError` with the nearest name."""
+    init = cls.__init__
+
+    @wraps(init)
+    def checked(self: Any, *args: Any, **kwargs: Any) -> None:
+        _check_names(cls, kwargs)
+        init(self, *args, **kwargs)
+
+    cls.__init__ = checked      # type: ignore[method-assign]
+    return cls
+
+
+@_refuse_unknown
 @dataclass(frozen=True)
 class Tenant:
     """What one tenant is entitled to."""
@@ -43,6 +73,7 @@ class Tenant:
         check_weight(self.weight)
 
 
+@_refuse_unknown
 @dataclass(frozen=True)
 class QoS:
     """The options of a queue.
@@ -82,7 +113,7 @@ class QoS:
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> QoS:
         """The options given as plain data (Django settings, YAML, environment)."""
-        options = _checked_names(cls, data)
+        options = _mapping(cls, data)
         if isinstance(options.get('tenants'), Mapping):
             options['tenants'] = {str(key): _tenant(f'tenants[{key!r}]', value)
                                   for key, value in options['tenants'].items()}
@@ -150,20 +181,14 @@ def _tenant(option: str, value: Any) -> Tenant:
         return value
     if not isinstance(value, Mapping):
         raise ConfigError(f'{option}: {value!r} is not a mapping of options such as {{"weight": 2}}')
-    return Tenant(**_checked_names(Tenant, value))
+    try:
+        return Tenant(**_mapping(Tenant, value))
+    except ConfigError as exc:
+        raise ConfigError(f'{option}: {exc}') from None
 
 
-def _checked_names(cls: type, data: Any) -> dict[str, Any]:
+def _mapping(cls: type, data: Any) -> dict[str, Any]:
     if not isinstance(data, Mapping):
         raise ConfigError(f'{cls.__name__}: {data!r} is not a mapping of options')
-    names = [option.name for option in fields(cls)]
-    for name in data:
-        if name not in names:
-            raise ConfigError(_unknown(f'{cls.__name__} option', name, names))
+    _check_names(cls, data)
     return dict(data)
-
-
-def _unknown(what: str, value: Any, known: Any) -> str:
-    near = get_close_matches(str(value), known, n=1)
-    hint = f'did you mean {near[0]!r}?' if near else 'one of ' + ', '.join(map(repr, known))
-    return f'{what}: {value!r} is unknown; {hint}'

@@ -16,7 +16,7 @@ __all__ = ('Store', 'Delivery', 'Recovery', 'SCHEMA_VERSION', 'MINIMUM_SERVER')
 
 #: Version of the layout of the keys; a queue stored with another one is refused.
 SCHEMA_VERSION = '1'
-#: The oldest Redis that has every command the scripts use (XAUTOCLAIM's time: exclusive ranges, ZADD GT, COPY).
+#: The oldest Redis that has what the scripts use: HRANDFIELD, and ranges of streams that leave out their first id.
 MINIMUM_SERVER = (6, 2)
 #: Ids per call, below the number of values that Lua can unpack.
 _IDS_PER_CALL = 1000

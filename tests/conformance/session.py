@@ -23,7 +23,7 @@ __all__ = ('TRANSPORTS', 'Result', 'run')
 #: Scheme of the broker URL to what ``redis://`` means in the suites that build URLs themselves.
 TRANSPORTS = {'qos': 'celery_qos.transport:Transport', 'redis': ''}
 #: Seconds that one test, and one file, may take.
-TEST_TIMEOUT, FILE_TIMEOUT = 120, 3600
+TEST_TIMEOUT, FILE_TIMEOUT = 300, 3600
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
