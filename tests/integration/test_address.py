@@ -279,6 +279,13 @@ def test_options_of_qos(server, options, near):
     assert f'did you mean {near}' in refused(server.url('qos'), broker_transport_options={'qos': options})
 
 
+@pytest.mark.parametrize('scheme', ['sentinel', 'amqps', 'memory'])
+def test_a_scheme_of_another_transport_is_refused(scheme):
+    connection = Connection(f'{scheme}://nohost', transport='celery_qos.transport:Transport')
+    with pytest.raises(ConfigError, match=f"scheme '{scheme}' is not one of qos, qoss, redis, rediss"):
+        connection.connect()
+
+
 def test_a_worker_with_a_wrong_option_ends(server):
     env = {'QOS_TEST_CONF': '{"broker_transport_options": {"qos": {"algoritm": "wrr"}}}', 'QOS_TEST_NOTES': ''}
     with Worker(server, app='tests.integration.apps.tenants', env=env, ready=False) as worker:

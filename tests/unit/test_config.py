@@ -88,6 +88,16 @@ class TestRefused:
         with pytest.raises(ConfigError, match='tenants'):
             QoS(tenants=tenants)
 
+    def test_unknown_options_of_objects(self):
+        with pytest.raises(ConfigError, match="QoS option: 'tenant' is unknown; did you mean 'tenants'"):
+            QoS(tenant={})
+        with pytest.raises(ConfigError, match="did you mean 'weight'"):
+            Tenant(wieght=3)
+
+    def test_a_tenants_mistake_names_the_tenant(self):
+        with pytest.raises(ConfigError, match=r"tenants\['acme'\]: weight: 0 "):
+            QoS.from_data({'tenants': {'acme': {'weight': 0}}})
+
     @pytest.mark.parametrize('tenant', [None, 2, 'a', []])
     def test_default_tenant(self, tenant):
         with pytest.raises(ConfigError, match='default_tenant'):
