@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from queue import Empty
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Optional
@@ -35,6 +36,8 @@ class Reader:
         self._channel = channel
         #: The queues read, next one first.
         self.queues: list[str] = []
+        #: Queue to consumer tag to what gets its messages. Kombu has one for a queue, which several channels share.
+        self.callbacks: dict[str, dict[str, Callable[[Any], Any]]] = {}
         #: The connection whose read is out; since when, of which queues, and whether it takes or only waits.
         self.pending: Any = None
         self._since = 0.0
@@ -62,6 +65,7 @@ class Reader:
     def remove(self, queue: str) -> None:
         """Read the queue no longer, and hand back what is in the inbox of it."""
         self.queues.remove(queue)
+        self.callbacks.pop(queue, None)
         self._no_ack.discard(queue)
         self._seen.pop(queue, None)
         if self.pending is not None and self._takes and queue in self._asked:
@@ -203,7 +207,7 @@ class Reader:
             elif (raw := self.decode(delivery)) is not None:
                 if delivery.queue in self._no_ack:
                     self._channel.settle(tag)
-                self._channel.connection._deliver(raw, delivery.queue)
+                next(reversed(self.callbacks[delivery.queue].values()))(raw)
                 return True
         return False
 

@@ -257,17 +257,19 @@ class Channel(kombu_redis.Channel):
     def unlimited_prefetch(self) -> int:
         return min((self.config.of(queue).unlimited_prefetch for queue in self.reader.queues), default=1)
 
-    def basic_consume(self, queue: str, no_ack: bool = False, *args: Any, **kwargs: Any) -> Any:
+    def basic_consume(self, queue: str, no_ack: bool, callback: Any, consumer_tag: str, **kwargs: Any) -> Any:
         if queue in self._fanout_queues or self._transient_ttl_ms(queue) is not None:
-            return super().basic_consume(queue, no_ack, *args, **kwargs)
+            return super().basic_consume(queue, no_ack, callback, consumer_tag, **kwargs)
         self.reader.add(queue, no_ack)
-        ret = super().basic_consume(queue, no_ack, *args, **kwargs)
+        ret = super().basic_consume(queue, no_ack, callback, consumer_tag, **kwargs)
+        self.reader.callbacks.setdefault(queue, {})[consumer_tag] = self.connection._callbacks[queue]
         self.update_slots([queue])
         return ret
 
     def _basic_cancel(self, consumer_tag: str) -> Any:
         queue = self._tag_to_queue.get(consumer_tag)
         ret = super()._basic_cancel(consumer_tag)
+        self.reader.callbacks.get(queue or '', {}).pop(consumer_tag, None)
         if queue in self.reader.queues and queue not in self._active_queues:
             try:
                 self.reader.remove(queue)

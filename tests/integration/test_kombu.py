@@ -347,6 +347,26 @@ def test_a_cancelled_consumer_keeps_what_it_was_given_and_gets_no_more(connectio
     assert taken(channel) == ['b', 'c']
 
 
+@pytest.mark.parametrize('channels', [1, 2])
+def test_one_of_two_consumers_of_a_connection_is_cancelled(connection, producer, redis, channels):
+    got = {'first': [], 'second': []}
+    own = [connection.channel() for _ in range(channels)]
+    consumers = [
+        Consumer(channel, [JOBS], callbacks=[lambda body, message, name=name: (got[name].append(body), message.ack())],
+                 tag_prefix=name)
+        for name, channel in zip(got, own * 2)]
+    for consumer in consumers:
+        consumer.consume()
+    put(producer, *range(4))
+    drain(connection, 0.05)
+    consumers[1].cancel()
+    put(producer, *range(4, 8))
+    drain(connection, 0.05)
+    assert sorted(got['first'] + got['second']) == list(range(8))
+    assert set(got['first']) >= set(range(4, 8))
+    assert held(redis) == 0 and not any(channel.lease.held for channel in own)
+
+
 def test_a_cancelled_consumer_takes_nothing_while_nobody_drains_its_connection(server, connection, producer):
     """Its read may be out: what the server answered later would lie there as long as the connection is open."""
     with Connection(server.url('qos')) as other:
