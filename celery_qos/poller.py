@@ -99,10 +99,9 @@ class Poller(MultiChannelPoller):
 
     def on_poll_start(self) -> None:
         super().on_poll_start()
-        for channel in list(self._channels):
-            channel.keep_marks()
         if not self.drains:
             for channel in list(self._channels):
+                channel.keep_marks()
                 channel.reader.begin_turn()
 
     def register_reader(self, channel: Any) -> None:
@@ -142,6 +141,7 @@ class Poller(MultiChannelPoller):
         self._polled_by = self._drain_thread
         try:
             for channel in list(self._channels):
+                channel.keep_marks()
                 channel.flush()
                 channel.reader.refill()
             if not any(channel.reader.deliver_one() for channel in list(self._channels)):
