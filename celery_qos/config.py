@@ -149,6 +149,10 @@ class Config:
     def of(self, queue: str) -> QoS:
         return self.queues.get(queue, self.default)
 
+    @property
+    def shortest_lease(self) -> float:
+        return min(qos.lease_seconds for qos in (self.default, *self.queues.values()))
+
     @classmethod
     def build(cls, default: Optional[QoS] = None, queues: Optional[Mapping[str, QoS]] = None) -> Config:
         for name, qos in (queues or {}).items():

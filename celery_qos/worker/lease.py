@@ -67,8 +67,8 @@ class Lease:
 
     @property
     def interval(self) -> float:
-        """Seconds between renewals, and between sweeps."""
-        return min((self._config.of(queue).lease_seconds for queue in self.queues), default=15.0) / INTERVALS
+        """Seconds between renewals, and between sweeps; short enough for every queue that may join meanwhile."""
+        return self._config.shortest_lease / INTERVALS
 
     def _seconds(self, queue: str) -> float:
         """How long a renewal holds: a sweep later, all within `lease_seconds`, others have what this consumer held."""

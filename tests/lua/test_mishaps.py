@@ -5,8 +5,9 @@ import pytest
 from redis.exceptions import ResponseError
 
 from celery_qos import keys
-from celery_qos.config import Config
+from celery_qos.config import Config, QoS
 from celery_qos.store import Recovery, Store
+from celery_qos.worker.lease import Lease
 from celery_qos.worker.member import Member
 from celery_qos.worker.settler import Settler
 from tests.lua.hand import Hand
@@ -255,6 +256,11 @@ def test_a_consumer_that_joins_while_its_slots_are_taken_back_keeps_them(store):
     member._tick(store)
     assert lease.slots('q') == 2
     member.leave()
+
+
+def test_a_consumer_renews_in_time_for_queues_that_it_joins_later():
+    lease = Lease('w', None, Config(queues={'brief': QoS(lease_seconds=2)}))
+    assert lease.interval == 0.4
 
 
 class TestAccountsThatWereDeleted:
