@@ -50,6 +50,7 @@ class Worker:
         broker: str = server if isinstance(server, str) else server.url('qos')
         if backend is None:
             backend = '' if isinstance(server, str) else server.url('redis', 1)
+        self.pool = pool
         self.name = name or f'w{next(_numbers)}@test'
         self._command = [sys.executable, '-m', 'celery', '-A', app, 'worker', '-P', pool, '-c', str(concurrency),
                          '-l', level, '-n', self.name, *options]

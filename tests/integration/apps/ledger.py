@@ -6,6 +6,7 @@ import os
 import time
 
 from celery import Celery
+from celery.exceptions import Reject
 from redis import Redis
 
 app = Celery('ledger', broker=os.environ['QOS_TEST_BROKER'], backend=os.environ.get('QOS_TEST_BACKEND') or None)
@@ -19,6 +20,7 @@ def write(event, request, mark):
     client = Redis(unix_socket_path=os.environ['QOS_TEST_LEDGER'], db=2)
     client.rpush(LEDGER, json.dumps({
         'event': event, 'mark': mark, 'id': request.id, 'pid': os.getpid(), 'at': time.time(),
+        'worker': request.hostname,
         'redelivered': bool((request.delivery_info or {}).get('redelivered'))}))
     client.close()
 
@@ -36,6 +38,15 @@ def early(self, tenant, mark='', seconds=0.0):
 
 @app.task(bind=True, tenant_key='tenant', acks_late=True)
 def late(self, tenant, mark='', seconds=0.0):
+    run(self, mark, seconds)
+
+
+@app.task(bind=True, tenant_key='tenant', acks_late=True)
+def picky(self, tenant, mark='', seconds=0.0):
+    """Runs only where it is delivered again."""
+    if not self.request.delivery_info.get('redelivered'):
+        write('rejected', self.request, mark)
+        raise Reject('once', requeue=True)
     run(self, mark, seconds)
 
 
