@@ -4,6 +4,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from time import sleep
 
 import pytest
 from kombu import Connection, Consumer, Producer, Queue
@@ -154,3 +155,15 @@ def test_a_worker_keeps_its_own_tasks_only(server, redis):
             connection.collect()
             until(lambda: unsettled(redis) == 0, timeout=5)
             assert not redis.exists(keys.slots(keys.namespace('jobs')))
+
+
+def test_a_lease_that_begins_without_a_queue_is_renewed_in_time(server, redis):
+    options = {'qos': {'lease_seconds': 60, 'queues': {'jobs': {'lease_seconds': 1}}}}
+    # A key prefix of its own, as the process keeps the options that a database was first used with.
+    with Connection(server.url('qos'), transport_options={**options, 'global_keyprefix': 'own.'}) as connection:
+        lease = connection.default_channel.join(keep_all)
+        sleep(0.1)
+        with Consumer(connection, [JOBS], on_message=lambda message: None):
+            sleep(1.5)
+            lease_end = redis.zscore(keys.leases(keys.namespace('jobs', 'own.')), lease.consumer)
+            assert lease_end > redis.time()[0] * 1000
