@@ -8,6 +8,9 @@ import time
 from celery import Celery
 from celery.exceptions import Reject
 from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.retry import Retry
 
 app = Celery('ledger', broker=os.environ['QOS_TEST_BROKER'], backend=os.environ.get('QOS_TEST_BACKEND') or None)
 app.conf.update(broker_connection_retry_on_startup=True, task_ignore_result=True)
@@ -17,7 +20,9 @@ LEDGER = 'ledger'
 
 
 def write(event, request, mark):
-    client = Redis(unix_socket_path=os.environ['QOS_TEST_LEDGER'], db=2)
+    # A test that kills connections must not make the tasks fail by it.
+    client = Redis(unix_socket_path=os.environ['QOS_TEST_LEDGER'], db=2, retry=Retry(NoBackoff(), 3),
+                   retry_on_error=[RedisConnectionError])
     client.rpush(LEDGER, json.dumps({
         'event': event, 'mark': mark, 'id': request.id, 'pid': os.getpid(), 'at': time.time(),
         'worker': request.hostname,
