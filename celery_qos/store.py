@@ -117,7 +117,7 @@ class Store:
     # -- tasks
 
     def enqueue(self, queue: str, tenant: str, priority: int, fields: Fields) -> bool:
-        """Put a task into its tenant's stream and dispatch; True where it went on to egress.
+        """Put a task into its tenant's stream and dispatch; True where nobody waited and it is in egress now.
 
         Arguments:
             priority: 0 to 9; 0 is served first.

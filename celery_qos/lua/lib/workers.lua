@@ -18,8 +18,13 @@ local function group()
   end
 end
 
+-- An idle queue has no egress. A new one goes on with the ids of the old: a late settle must not hit another task.
 local function ensure_group()
-  if not group() then redis.call('XGROUP', 'CREATE', EGRESS, GROUP, '0', 'MKSTREAM') end
+  if group() then return end
+  local new = redis.call('EXISTS', EGRESS) == 0
+  redis.call('XGROUP', 'CREATE', EGRESS, GROUP, '0', 'MKSTREAM')
+  local last = new and redis.call('HGET', SETTINGS, 'last')
+  if last then redis.call('XSETID', EGRESS, last) end
 end
 
 -- The total is computed anew from its parts, so it cannot drift.
@@ -90,6 +95,12 @@ end
 -- A queue without workers and tasks keeps its settings only.
 local function forget_idle()
   if redis.call('EXISTS', LEASES, WAITING) == 0 and redis.call('XLEN', EGRESS) == 0 then
+    if redis.call('EXISTS', EGRESS, SETTINGS) == 2 then
+      local info = redis.call('XINFO', 'STREAM', EGRESS)
+      for i = 1, #info, 2 do
+        if info[i] == 'last-generated-id' then redis.call('HSET', SETTINGS, 'last', info[i + 1]) end
+      end
+    end
     redis.call('DEL', EGRESS, STATE, SLOTS, READY, FINISH)
   end
 end
