@@ -41,6 +41,8 @@ class Reader:
         #: The connection whose read is out; since when, of which queues, and whether it takes or only waits.
         self.pending: Any = None
         self._since = 0.0
+        #: When it was last looked whether a reply is there, and since when that happens all the time.
+        self._looked = self._watched = 0.0
         self._asked: list[str] = []
         self._takes = True
         #: Delivered to this channel, not passed on yet.
@@ -128,8 +130,13 @@ class Reader:
 
     def read(self) -> None:
         """Have a read out if there is room for what it may bring."""
+        now = monotonic()
+        if now - self._looked > READ_OVERDUE / 2:
+            # Nobody polled meanwhile (a solo pool ran a task, a program did other things): the reply may have come.
+            self._watched = now
+        self._looked = now
         if self.pending is not None:
-            if monotonic() - self._since > READ_OVERDUE:
+            if now - max(self._since, self._watched) > READ_OVERDUE:
                 self._drop(f'no reply to a read for {READ_OVERDUE:g} s')
             return
         room = self._channel.qos.room

@@ -3,15 +3,16 @@ from __future__ import annotations
 
 import json
 import pickle
+from contextlib import suppress
 from queue import Empty
-from time import sleep
+from time import monotonic, sleep
 
 import pytest
 from kombu import Connection, Consumer, Exchange, Producer, Queue
 from kombu.exceptions import ChannelError
 from kombu.mixins import ConsumerMixin, ConsumerProducerMixin
 
-from celery_qos import keys
+from celery_qos import keys, reader
 from celery_qos.transport import Transport
 from tests.until import until
 
@@ -713,3 +714,29 @@ def test_a_server_without_the_script_gets_it(channel, producer, redis):
     redis.script_flush()
     put(producer, 2)
     assert [JOBS(channel).get(no_ack=True).payload for _ in range(2)] == [1, 2]
+
+
+def test_a_program_that_does_other_things_finds_its_connection_alive(server, monkeypatch):
+    monkeypatch.setattr(reader, 'READ_OVERDUE', 0.3)
+    with Connection(server.url('qos')) as connection:
+        queue = connection.SimpleQueue('q')
+        with pytest.raises(queue.Empty):
+            queue.get(timeout=0.05)
+        away = monotonic()
+        until(lambda: monotonic() - away > 0.5)
+        queue.put('x')
+        assert queue.get(timeout=5).payload == 'x'
+
+
+def test_a_connection_that_went_silent_is_lost(server, monkeypatch):
+    monkeypatch.setattr(reader, 'READ_OVERDUE', 0.5)
+    with Connection(server.url('qos')) as connection:
+        queue = connection.SimpleQueue('q')
+        with pytest.raises(queue.Empty):
+            queue.get(timeout=0.05)
+        server.client().client_pause(3000)
+        with pytest.raises(connection.connection_errors, match='no reply to a read'):
+            while True:
+                with suppress(queue.Empty):
+                    queue.get(timeout=0.1)
+        server.client().execute_command('CLIENT', 'UNPAUSE')
