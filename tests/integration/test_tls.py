@@ -43,7 +43,15 @@ class Certificates:
         builder = (x509.CertificateBuilder().subject_name(subject).issuer_name(self._name).public_key(public_key)
                    .serial_number(x509.random_serial_number())
                    .not_valid_before(now).not_valid_after(now + timedelta(days=36500))
-                   .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True))
+                   .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+                   # Python 3.13 verifies strictly, as RFC 5280 has it.
+                   .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+                   .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()),
+                                  critical=False)
+                   .add_extension(x509.KeyUsage(
+                       digital_signature=True, key_cert_sign=ca, crl_sign=ca, content_commitment=False,
+                       key_encipherment=False, data_encipherment=False, key_agreement=False, encipher_only=False,
+                       decipher_only=False), critical=True))
         if host:
             name = x509.IPAddress(ip_address(host)) if host[0].isdigit() else x509.DNSName(host)
             builder = builder.add_extension(x509.SubjectAlternativeName([name]), critical=False)
