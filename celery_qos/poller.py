@@ -4,6 +4,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from contextlib import suppress
 from typing import Any, Optional
 
 from kombu.transport.redis import MultiChannelPoller
@@ -54,10 +55,12 @@ class Poller(MultiChannelPoller):
     def wake(self) -> None:
         """Make a poll that another thread waits in return now."""
         if self._polled_by not in (None, threading.get_ident()):
-            try:
-                self._waker.send(b'\0')
-            except OSError:
-                pass    # it is full, so it wakes already; or it was closed with its connection
+            self.turn_again()
+
+    def turn_again(self) -> None:
+        """Do not wait in the next poll."""
+        with suppress(OSError):     # it is full, so it wakes already; or it was closed with its connection
+            self._waker.send(b'\0')
 
     def _on_wakeup(self) -> None:
         try:

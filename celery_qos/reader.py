@@ -27,6 +27,8 @@ logger = get_logger(__name__)
 BLOCK_MS = 2000
 #: Seconds after which a read without reply means that the connection is dead.
 READ_OVERDUE = 10.0
+#: Seconds of deliveries after which the event loop turns, so that acks go out and remote control is answered.
+TURN_SECONDS = 0.01
 
 
 class Reader:
@@ -111,8 +113,7 @@ class Reader:
         """In the event loop, before it polls."""
         self._channel.flush()
         self.refill()
-        while self.deliver_one():
-            pass
+        self._deliver()
         self.read()
 
     def refill(self) -> None:
@@ -161,8 +162,7 @@ class Reader:
             if not self.deliver_one():
                 raise Empty()
         else:
-            while self.deliver_one():
-                pass
+            self._deliver()
         return True
 
     def _take_reply(self) -> None:
@@ -203,6 +203,14 @@ class Reader:
         for queue in self.queues:
             self._channel.declare(queue)
         self._channel.update_slots(self.queues)
+
+    def _deliver(self) -> None:
+        """In the event loop: pass on what is there, but let the loop turn between tasks that a solo pool runs here."""
+        end = monotonic() + TURN_SECONDS
+        while self.deliver_one():
+            if self._inbox and monotonic() > end:
+                self._channel.connection.cycle.turn_again()
+                return
 
     def deliver_one(self) -> bool:
         """Pass the oldest delivery of the inbox on; False where there is none, or no room as the limit went down."""

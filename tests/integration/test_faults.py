@@ -34,6 +34,21 @@ def test_the_tasks_of_a_killed_worker_are_delivered_again(server, pool):
     assert again and all(event['redelivered'] for event in again)
 
 
+def test_a_solo_worker_has_settled_what_it_finished_before_it_is_killed(server):
+    """It runs its tasks inside the event loop, which must turn between them."""
+    ledger = Ledger(server, SHORT_LEASE)
+    for number in range(4):
+        ledger.send('t', f'{number}', seconds=0.5, task='late')
+    with ledger.worker('solo', 1) as doomed:
+        ledger.until('start', 4)
+        doomed.kill()
+        with ledger.worker('threads'):
+            ledger.until('end', 4)
+            ledger.until_idle()
+    again = Counter(ledger.marks('start')) - Counter(str(number) for number in range(4))
+    assert set(again) <= {'3'}, again
+
+
 def test_the_default_lease_is_fifteen_seconds(server):
     ledger = Ledger(server)
     with ledger.worker('solo') as doomed, ledger.worker('solo'):
