@@ -1,13 +1,16 @@
 """What a Celery app calls: `setup` its queues' options, `control` them at run time."""
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Optional
 
 from .config import Config, QoS, check_weight
 
 if TYPE_CHECKING:
     from celery import Celery
+
+    from .store import Store
 
 __all__ = ('setup', 'control', 'Control')
 
@@ -39,8 +42,8 @@ class Control:
 
     def weight(self, tenant: Any, queue: Optional[str] = None) -> float:
         """The tenant's weight in force."""
-        with self._channel() as channel:
-            return channel.store.weight(self._queue(queue), str(tenant))
+        with self._store() as store:
+            return store.weight(self._queue(queue), str(tenant))
 
     def set_weight(self, tenant: Any, weight: Optional[float], queue: Optional[str] = None) -> None:
         """Set the tenant's weight; None goes back to the config's.
@@ -50,24 +53,13 @@ class Control:
         """
         if weight is not None:
             check_weight(weight)
-        with self._channel() as channel:
-            channel.store.set_weight(self._queue(queue), str(tenant), weight)
+        with self._store() as store:
+            store.set_weight(self._queue(queue), str(tenant), weight)
 
     def _queue(self, queue: Optional[str]) -> str:
         return queue or self.app.conf.task_default_queue
 
-    def _channel(self):
-        return _Channel(self.app)
-
-
-class _Channel:
-    """A channel of a pooled connection, for the length of a `with`."""
-
-    def __init__(self, app: Celery) -> None:
-        self._connection = app.pool.acquire(block=True)
-
-    def __enter__(self) -> Any:
-        return self._connection.default_channel
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._connection.release()
+    @contextmanager
+    def _store(self) -> Iterator[Store]:
+        with self.app.pool.acquire(block=True) as connection:
+            yield connection.default_channel.store

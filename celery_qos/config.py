@@ -149,6 +149,11 @@ class Config:
     def of(self, queue: str) -> QoS:
         return self.queues.get(queue, self.default)
 
+    def declaration(self, queue: str) -> tuple[str, dict[str, float]]:
+        """Fingerprint and settings for `Store.declare`; without a config, those that leave what others stored."""
+        qos = self.of(queue)
+        return (qos.fingerprint, qos.stored) if self.explicit else ('', {})
+
     @property
     def shortest_lease(self) -> float:
         return min(qos.lease_seconds for qos in (self.default, *self.queues.values()))

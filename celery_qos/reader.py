@@ -118,16 +118,13 @@ class Reader:
 
     def refill(self) -> None:
         """With less room than queues, take without waiting: a read's COUNT would hold for each queue alone."""
-        if self._scarce and self.pending is None and not self._inbox and (room := self._channel.qos.room):
+        room = self._channel.qos.room
+        if 0 < room < len(self.queues) and self.pending is None and not self._inbox:
             self.queues.append(self.queues.pop(0))
             try:
                 self._accept(self._channel.store.take(self.queues, self._channel.lease.consumer, room))
             except ResponseError as exc:
                 self._on_refusal(exc)
-
-    @property
-    def _scarce(self) -> bool:
-        return self._channel.qos.room < len(self.queues)
 
     def read(self) -> None:
         """Have a read out if there is room for what it may bring."""
@@ -145,13 +142,13 @@ class Reader:
             return
         self._channel.connection.cycle.register_reader(self._channel)
         self._asked = list(self.queues)
-        if self._scarce:
-            seen = {queue: self._seen.get(queue, '0') for queue in self._asked}
-            command = self._channel.store.wait_command(seen, BLOCK_MS)
-        else:
+        self._takes = room >= len(self._asked)
+        if self._takes:
             command = self._channel.store.read_command(
                 self._asked, self._channel.lease.consumer, room // len(self._asked), BLOCK_MS)
-        self._takes = not self._scarce
+        else:
+            seen = {queue: self._seen.get(queue, '0') for queue in self._asked}
+            command = self._channel.store.wait_command(seen, BLOCK_MS)
         self.pending, self._since = self.client.connection, monotonic()
         self.client.connection.send_command(*command)
 

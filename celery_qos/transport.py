@@ -211,11 +211,7 @@ class Channel(kombu_redis.Channel):
                 self.store.keep_transient(queue, ttl_ms)
 
     def declare(self, queue: str) -> None:
-        qos = self.config.of(queue)
-        if self.config.explicit:
-            self.store.declare(queue, qos.fingerprint, qos.stored)
-        else:
-            self.store.declare(queue)
+        self.store.declare(queue, *self.config.declaration(queue))
 
     def _transient_ttl_ms(self, queue: str) -> Optional[int]:
         """Kombu's own reply queues are lists; None for every other queue."""

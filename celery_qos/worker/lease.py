@@ -125,8 +125,7 @@ class Lease:
             with self._lock:
                 try:
                     if queue in self._slots and (ended := self._renew(store, queue)):
-                        qos = self._config.of(queue)
-                        store.declare(queue, *((qos.fingerprint, qos.stored) if self._config.explicit else ()))
+                        store.declare(queue, *self._config.declaration(queue))
                 except ResponseError as exc:
                     refusal = exc
             if ended:
