@@ -5,13 +5,14 @@
     QoSError
     ├── ConfigError         an option is unknown, malformed or contradicts another
     ├── TenantKeyError      a tenant key cannot be used
+    ├── QueueFull           as many tasks wait as may
     ├── SchemaMismatch      the keys in Redis were written by another version
     └── UnsupportedServer   the Redis server lacks a command that is needed
 
 None of them is a connection error: retrying does not help, so Kombu and Celery let them through to the caller.
 """
 
-__all__ = ('QoSError', 'ConfigError', 'TenantKeyError', 'SchemaMismatch', 'UnsupportedServer')
+__all__ = ('QoSError', 'ConfigError', 'TenantKeyError', 'QueueFull', 'SchemaMismatch', 'UnsupportedServer')
 
 
 class QoSError(Exception):
@@ -24,6 +25,28 @@ class ConfigError(QoSError):
 
 class TenantKeyError(QoSError):
     """A tenant key cannot be used; raised where the task is published."""
+
+
+class QueueFull(QoSError):
+    """As many tasks wait as may, and the task was not taken; raised where it is published.
+
+    Attributes:
+        queue: the queue's name.
+        sub_queue: the sub-queue's name; '' where the queue has none.
+        tenant: the tenant's path; '' is the empty tenant.
+        capacity: how many tasks may wait.
+    """
+
+    def __init__(self, queue: str, sub_queue: str, tenant: str, capacity: int) -> None:
+        super().__init__(queue, sub_queue, tenant, capacity)
+        self.queue, self.sub_queue, self.tenant, self.capacity = queue, sub_queue, tenant, capacity
+
+    def __str__(self) -> str:
+        sub_queue = f', sub-queue {self.sub_queue!r}' if self.sub_queue else ''
+        return (
+            f'queue {self.queue!r}{sub_queue}, tenant {self.tenant!r}: {self.capacity} tasks wait, which is its '
+            f"capacity: publish again later, raise capacity, or choose on_full 'drop-oldest' or 'dead-letter'"
+        )
 
 
 class SchemaMismatch(QoSError):

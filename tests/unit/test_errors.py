@@ -52,9 +52,20 @@ def test_schema_mismatch_names_the_queue_both_versions_and_the_remedy():
         assert part in str(error)
 
 
+@pytest.mark.parametrize('sub_queue, place', [
+    ('', "queue 'celery', tenant 'acme'"), ('high', "queue 'celery', sub-queue 'high', tenant 'acme'")])
+def test_queue_full_names_what_is_full_its_capacity_and_the_remedy(sub_queue, place):
+    error = errors.QueueFull('celery', sub_queue, 'acme', 100)
+    assert (error.queue, error.sub_queue, error.tenant, error.capacity) == ('celery', sub_queue, 'acme', 100)
+    for part in place, '100 tasks', 'raise capacity', 'on_full':
+        assert part in str(error)
+
+
 @pytest.mark.parametrize('error', [
-    errors.SchemaMismatch('celery', '1', '2'), errors.ConfigError('weight: 0'), errors.TenantKeyError('a')])
+    errors.QueueFull('celery', 'high', 'acme', 100), errors.SchemaMismatch('celery', '1', '2'),
+    errors.ConfigError('weight: 0'), errors.TenantKeyError('a')])
 def test_travels_between_processes(error):
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is type(error)
     assert str(again) == str(error)
+    assert vars(again) == vars(error)
