@@ -3,11 +3,16 @@
 Every key of a queue's shard starts with the same hash tag, so that the shard lives in one Redis Cluster slot.
 """
 
-__all__ = ('GROUP', 'namespace', 'settings', 'egress', 'leases', 'slots', 'state', 'ready', 'finish', 'waiting',
-           'transient', 'tenant_stream')
+__all__ = ('GROUP', 'PART', 'ROOT', 'namespace', 'settings', 'egress', 'leases', 'slots', 'state', 'waiting', 'parked',
+           'lendable', 'in_flight', 'tokens', 'averages', 'dead', 'sweepers', 'bell', 'transient', 'ready', 'finish',
+           'owing', 'running', 'tenant_stream', 'tenant_id')
 
 #: The consumer group on egress that all workers belong to.
 GROUP = 'workers'
+#: Between the parts of a tenant's path; no part has a character that is not printable.
+PART = '\x1f'
+#: The node of the scheduling tree above the sub-queues.
+ROOT = PART
 
 
 def namespace(queue: str, prefix: str = '', shard: int = 0) -> str:
@@ -15,14 +20,19 @@ def namespace(queue: str, prefix: str = '', shard: int = 0) -> str:
     return f'{{{prefix}qos:{queue}:{shard}}}'
 
 
+def tenant_id(tenant: str, sub_queue: str = '') -> str:
+    """What a tenant is called in the scheduling tree; `tenant` is its path."""
+    return f'{sub_queue}:{tenant}'
+
+
 def settings(ns: str) -> str:
-    """Hash: schema version, and the weights from the config and from run time. Outlives an idle queue."""
+    """Hash: schema version, the options from the config and from run time, counters. Outlives an idle queue."""
     return f'{ns}:settings'
 
 
-def egress(ns: str) -> str:
-    """Stream: tasks delivered or about to be."""
-    return f'{ns}:egress'
+def egress(ns: str, stream: int = 0) -> str:
+    """Stream: tasks delivered or about to be; one of as many as `Egress.streams` says."""
+    return f'{ns}:egress:{stream}' if stream else f'{ns}:egress'
 
 
 def leases(ns: str) -> str:
@@ -36,23 +46,53 @@ def slots(ns: str) -> str:
 
 
 def state(ns: str) -> str:
-    """Hash: total slots, total waiting tasks, virtual time."""
+    """Hash: total slots, total waiting tasks, virtual time of each node."""
     return f'{ns}:state'
 
 
-def ready(ns: str) -> str:
-    """Sorted set: backlogged tenant by start tag."""
-    return f'{ns}:ready'
-
-
-def finish(ns: str) -> str:
-    """Sorted set: drained tenant by finish tag, kept until virtual time has passed it."""
-    return f'{ns}:finish'
-
-
 def waiting(ns: str) -> str:
-    """Hash: tenant to its number of waiting tasks."""
+    """Hash: tenant id, and sub-queue where there are any, to its number of waiting tasks."""
     return f'{ns}:waiting'
+
+
+def parked(ns: str) -> str:
+    """Sorted set: id with waiting tasks that a limit keeps from being served, by when that ends, in ms, or infinite."""
+    return f'{ns}:parked'
+
+
+def lendable(ns: str) -> str:
+    """Sorted set: parked id that may borrow slots which would stay idle, by how many it has borrowed."""
+    return f'{ns}:lendable'
+
+
+def in_flight(ns: str) -> str:
+    """Hash: tenant or sub-queue to its number of tracked tasks, delivered or running."""
+    return f'{ns}:in_flight'
+
+
+def tokens(ns: str) -> str:
+    """Hash: tenant or sub-queue with a rate to the tokens it had, and when, in ms. Expires when all buckets are full."""
+    return f'{ns}:tokens'
+
+
+def averages(ns: str) -> str:
+    """Hash: tenant or sub-queue to the seconds that its tasks took lately."""
+    return f'{ns}:averages'
+
+
+def dead(ns: str) -> str:
+    """Stream: dead letters, with the reason."""
+    return f'{ns}:dead'
+
+
+def sweepers(ns: str) -> str:
+    """Sorted set: member that sweeps by the end of its right to, in ms."""
+    return f'{ns}:sweepers'
+
+
+def bell(ns: str) -> str:
+    """List: has an element when a sweep loop that sleeps must look."""
+    return f'{ns}:bell'
 
 
 def transient(ns: str) -> str:
@@ -60,6 +100,30 @@ def transient(ns: str) -> str:
     return f'{ns}:transient'
 
 
-def tenant_stream(ns: str, tenant: str, priority: int = 0) -> str:
+def ready(ns: str, node: str = '') -> str:
+    """Sorted set: children of a node that may be served by start tag."""
+    return _of_node(ns, 'ready', node)
+
+
+def finish(ns: str, node: str = '') -> str:
+    """Sorted set: children of a node that are not ready by finish tag, kept until virtual time has passed it."""
+    return _of_node(ns, 'finish', node)
+
+
+def owing(ns: str, node: str = '') -> str:
+    """Hash: child of a node that is not ready, with tasks in flight whose cost is not known yet, to its finish tag."""
+    return _of_node(ns, 'owing', node)
+
+
+def running(ns: str, consumer: str) -> str:
+    """Hash: tracked entry that a consumer acknowledged and still runs to its tenant's id."""
+    return f'{ns}:running:{consumer}'
+
+
+def tenant_stream(ns: str, tenant: str, priority: int = 0, sub_queue: str = '') -> str:
     """Stream: one tenant's waiting tasks of one priority, oldest first."""
-    return f'{ns}:tenant:{priority}:{tenant}'
+    return f'{ns}:tenant:{priority}:{tenant_id(tenant, sub_queue)}'
+
+
+def _of_node(ns: str, kind: str, node: str) -> str:
+    return f'{ns}:{kind}' if node == ROOT else f'{ns}:{kind}:{node}'

@@ -25,12 +25,11 @@ class Script:
 
     Arguments:
         name: the Lua file's name, without ending.
-        policy: the algorithm that the piece named ``policy`` stands for.
     """
 
-    def __init__(self, name: str, policy: str) -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
-        self.source = _compose(_LUA / f'{name}.lua', policy, set())
+        self.source = _compose(_LUA / f'{name}.lua', set())
         self.sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
     def __call__(self, client: Redis, keys: list[str], *args: Any) -> Any:
@@ -48,19 +47,21 @@ class Script:
 
 
 @cache
-def script(name: str, policy: str = 'wrr') -> Script:
+def script(name: str) -> Script:
     """The script of that name, composed once."""
-    return Script(name, policy)
+    return Script(name)
 
 
-def _compose(path: Any, policy: str, included: set[str]) -> str:
+def _compose(path: Any, included: set[str]) -> str:
     def include(match: re.Match[str]) -> str:
         pieces = []
         for piece in match[1].split(', '):
             if piece not in included:
                 included.add(piece)
-                file = f'policy/{policy}.lua' if piece == 'policy' else f'lib/{piece}.lua'
-                pieces.append(_compose(_LUA / file, policy, included))
+                sources = [_LUA / 'lib' / f'{piece}.lua']
+                if piece == 'policies':
+                    sources = sorted((_LUA / 'policy').iterdir(), key=lambda file: file.name)
+                pieces += [_compose(file, included) for file in sources]
         return ''.join(pieces)
 
     return _INCLUDE.sub(include, path.read_text(encoding='utf-8'))

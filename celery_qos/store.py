@@ -1,21 +1,26 @@
 """The waist between Python and Redis: one typed method per script; nothing else calls Lua or spells a key."""
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from itertools import islice
 from typing import Any, NamedTuple, Optional, Union
 
+from kombu.log import get_logger
 from redis import Redis
 from redis.exceptions import NoPermissionError
 
 from . import keys
-from .errors import SchemaMismatch, UnsupportedServer
+from .errors import ConfigError, QueueFull, SchemaMismatch, UnsupportedServer
 from .scripts import script
 
-__all__ = ('Store', 'Delivery', 'Recovery', 'SCHEMA_VERSION', 'MINIMUM_SERVER')
+__all__ = ('Store', 'Delivery', 'Recovery', 'Sweep', 'Tracked', 'SCHEMA_VERSION', 'MINIMUM_SERVER')
+
+logger = get_logger(__name__)
 
 #: Version of the layout of the keys; a queue stored with another one is refused.
-SCHEMA_VERSION = '1'
+SCHEMA_VERSION = '2'
 #: The oldest Redis that has what the scripts use: HRANDFIELD, and ranges of streams that leave out their first id.
 MINIMUM_SERVER = (6, 2)
 #: Ids per call, below the number of values that Lua can unpack.
@@ -30,8 +35,27 @@ class Delivery(NamedTuple):
     """A task as it lies in egress."""
 
     queue: str
+    #: Names the entry within the queue; those of streams of egress past the first begin with the stream's number.
     entry_id: str
     fields: dict[bytes, bytes]
+
+    @property
+    def stream(self) -> int:
+        """The number of the stream of egress."""
+        number, colon, _ = self.entry_id.partition(':')
+        return int(number) if colon else 0
+
+
+class Tracked(NamedTuple):
+    """A delivery whose end has to be reported: a limit counts it, or its tenant pays for the time that it took."""
+
+    entry_id: str
+    sub_queue: str
+    tenant: str
+    #: Seconds that it was taken to last when it was dispatched, as the entry has it.
+    cost: str
+    #: Seconds that it took; None where nobody knows.
+    seconds: Optional[float] = None
 
 
 class Recovery(NamedTuple):
@@ -40,6 +64,21 @@ class Recovery(NamedTuple):
     consumer: str
     tasks: int
     done: bool
+
+
+class Sweep(NamedTuple):
+    """What one iteration of a sweep loop did, and what the loop has to know."""
+
+    #: Whether this sweeper is one of those that loop.
+    holds: bool
+    #: Tasks that were dispatched or are delivered again.
+    moved: int = 0
+    #: In how many ms something is due; None where nothing is.
+    due_ms: Optional[int] = None
+    idle_threshold: int = 1
+    #: In seconds.
+    idle_timeout: float = 1.0
+    recoveries: tuple[Recovery, ...] = ()
 
 
 class Store:
@@ -54,6 +93,8 @@ class Store:
         self.client = client
         self.prefix = prefix
         self._namespaces: dict[str, str] = {}
+        #: Queue to its number of streams of egress, as the server said last.
+        self._streams: dict[str, int] = {}
 
     def namespace(self, queue: str) -> str:
         try:
@@ -79,20 +120,32 @@ class Store:
             needed = '.'.join(map(str, MINIMUM_SERVER))
             raise UnsupportedServer(f'the Redis server is version {version}; celery-qos needs {needed} or newer')
 
-    def declare(self, queue: str, fingerprint: str = '', settings: Optional[Mapping[str, float]] = None) -> None:
+    def declare(self, queue: str, fingerprint: str = '', settings: Optional[Mapping[str, str]] = None,
+                structure: Optional[Mapping[str, Any]] = None, force: bool = False) -> None:
         """Make the queue known and store what its config says.
 
         Arguments:
             fingerprint: identifies the config; '' leaves what another process stored.
             settings: field and value of the settings hash.
+            structure: what every process that uses the queue must agree on.
+            force: have it prevail over another structure that is at work.
 
         Raises:
             SchemaMismatch: the queue's keys follow another layout.
+            ConfigError: the queue is at work with another structure.
         """
         pairs = [part for pair in (settings or {}).items() for part in pair]
-        stored = self._run('declare', queue, SCHEMA_VERSION, fingerprint, *pairs).decode()
-        if stored != SCHEMA_VERSION:
-            raise SchemaMismatch(queue, stored, SCHEMA_VERSION)
+        stored, streams, *contradicted = self._run(
+            'declare', queue, SCHEMA_VERSION, fingerprint, json.dumps(structure or {}), int(force), *pairs)
+        if stored.decode() != SCHEMA_VERSION:
+            raise SchemaMismatch(queue, stored.decode(), SCHEMA_VERSION)
+        self._streams[queue] = streams
+        if contradicted:
+            raise ConfigError(_contradiction(queue, json.loads(contradicted[0]), structure or {}))
+
+    def streams(self, queue: str) -> int:
+        """How many streams the queue's egress has, as far as this store was told."""
+        return self._streams.get(queue, 1)
 
     def size(self, queue: str) -> Optional[int]:
         """Tasks that no worker holds yet, or None where there is no such queue."""
@@ -116,20 +169,61 @@ class Store:
 
     # -- tasks
 
-    def enqueue(self, queue: str, tenant: str, priority: int, fields: Fields) -> bool:
+    def enqueue(self, queue: str, tenant: str, priority: int, fields: Fields, sub_queue: str = '',
+                percent: Optional[float] = None, exempt: bool = False) -> bool:
         """Put a task into its tenant's stream and dispatch; True where nobody waited and it is in egress now.
 
         Arguments:
-            priority: 0 to 9; 0 is served first.
+            tenant: the tenant's path.
+            priority: 0 to 9, among the tenant's own tasks; 0 is served first.
+            sub_queue: the one that the task names.
+            percent: its priority, from which the sub-queue follows where none is named.
+            exempt: it was admitted before, so that no capacity limits it.
+
+        Raises:
+            QueueFull: the tenant or the sub-queue has as many waiting as it may.
+            ConfigError: there is no such sub-queue.
         """
         if not 0 <= priority <= 9:
             raise ValueError(f'priority {priority!r} is not 0 to 9')
         pairs = [part for pair in fields.items() for part in pair]
-        return bool(self._run('enqueue', queue, tenant, priority, *pairs))
+        percent_text = '' if percent is None else repr(float(percent))
+        reply = self._run('enqueue', queue, tenant, priority, sub_queue, percent_text, int(exempt), *pairs)
+        outcome = reply[0].decode()
+        if outcome == 'unknown':
+            raise ConfigError(_unknown_sub_queue(queue, sub_queue, [name.decode() for name in reply[1:]]))
+        if outcome == 'full':
+            self._on_full(queue, tenant, reply[1].decode(), reply[2].decode(), reply[3])
+        elif outcome == 'dropped':
+            logger.warning('queue %r: tenant %r is full, its oldest task was dropped', queue, tenant)
+        return outcome == 'egress'
+
+    def _on_full(self, queue: str, tenant: str, on_full: str, sub_queue: str, capacity: int) -> None:
+        full = QueueFull(queue, sub_queue, tenant, capacity)
+        if on_full != 'dead-letter':
+            raise full
+        logger.warning('%s; the new task is in the dead letters', full)
 
     def settle(self, queue: str, ids: Iterable[str]) -> int:
         """Remove finished tasks from egress and dispatch; returns how many were there."""
         return sum(self._run('settle', queue, *some) for some in _batches(ids))
+
+    def started(self, queue: str, consumer: str, tasks: Iterable[Tracked], lease_seconds: float = 60.0) -> int:
+        """Tracked tasks were acknowledged at their start: their slots are free, they stay in flight until `finished`.
+
+        Arguments:
+            lease_seconds: of the lease that a consumer gets which has none any more.
+        """
+        return sum(self._run('started', queue, consumer, _ms(lease_seconds), *[
+            part for task in some for part in (task.entry_id, task.sub_queue, task.tenant)])
+            for some in _batches(tasks))
+
+    def finished(self, queue: str, consumer: str, tasks: Iterable[Tracked]) -> int:
+        """Tracked tasks have ended, whether acknowledged before or not; dispatches. Returns how many were in flight."""
+        return sum(self._run('finished', queue, consumer, *[
+            part for task in some for part in (
+                task.entry_id, task.sub_queue, task.tenant, task.cost, '' if task.seconds is None else task.seconds)])
+            for some in _batches(tasks))
 
     def requeue(self, queue: str, ids: Iterable[str], counted: bool) -> int:
         """Put delivered tasks back into egress; `counted` where the delivery failed. Returns how many."""
@@ -138,12 +232,13 @@ class Store:
     def get(self, queue: str, consumer: str, slots: int, lease_seconds: float) -> Optional[Delivery]:
         """Deliver one task without waiting. `slots`: the consumer's, with one for this task."""
         entry = self._run('get', queue, consumer, slots, _ms(lease_seconds))
-        return entry and _delivery(queue, entry[0], entry[1])
+        return entry and _delivery(queue, entry[0].decode(), entry[1])
 
     def waiting(self, queue: str) -> dict[str, int]:
-        """Tasks that wait in their tenants' streams, by tenant; tenants without any are left out."""
+        """Tasks that wait in tenants' streams, by tenant; where there are sub-queues, by ``sub-queue:tenant``."""
         found: Any = self.client.hgetall(keys.waiting(self.namespace(queue)))
-        return {tenant.decode(): int(count) for tenant, count in found.items()}
+        ids = {each.decode(): int(count) for each, count in found.items() if b':' in each}
+        return {each.removeprefix(':'): count for each, count in ids.items()}
 
     # -- workers
 
@@ -154,7 +249,7 @@ class Store:
             Whether it had no lease before; and, where `slots` is 0, how many tasks it has not settled (with none
             left its lease is given up).
         """
-        new, unsettled = self._run('lease', queue, consumer, slots, _ms(lease_seconds))
+        new, unsettled, self._streams[queue] = self._run('lease', queue, consumer, slots, _ms(lease_seconds))
         return bool(new), unsettled
 
     def release(self, queue: str, consumer: str) -> int:
@@ -169,22 +264,68 @@ class Store:
         """Deliver again what `consumer` was sent and does not hold; returns how many."""
         return self._run('reclaim', queue, consumer, *held)
 
-    def sweep(self, queue: str, lease_seconds: float) -> list[Recovery]:
-        """Deliver the tasks of dead workers again and dispatch."""
-        flat = iter(self._run('sweep', queue, _ms(lease_seconds)))
-        return [Recovery(consumer.decode(), tasks, bool(done)) for consumer, tasks, done in zip(flat, flat, flat)]
+    # -- sweep loops
 
-    # -- weights
+    def sweep(self, queue: str, lease_seconds: float, sweeper: str) -> Sweep:
+        """One iteration: deliver the tasks of dead workers again, look at what is due, and dispatch.
 
-    def set_weight(self, queue: str, tenant: str, weight: Optional[float]) -> None:
-        """Set a tenant's weight at run time; None goes back to what the config says. Acts on waiting tasks at once."""
-        self._run('weight', queue, tenant, '' if weight is None else repr(float(weight)))
+        Arguments:
+            sweeper: name of the loop, which has the right to sweep for `lease_seconds` more.
+        """
+        holds, *reply = self._run('sweep', queue, _ms(lease_seconds), sweeper)
+        if not holds:
+            return Sweep(False)
+        moved, due_ms, idle_threshold, idle_timeout_ms, *flat = reply
+        parts = iter(flat)
+        return Sweep(True, moved, None if due_ms < 0 else due_ms, idle_threshold, idle_timeout_ms / 1000, tuple(
+            Recovery(consumer.decode(), tasks, bool(done)) for consumer, tasks, done in zip(parts, parts, parts)))
 
-    def weight(self, queue: str, tenant: str) -> float:
-        """The weight in force: set at run time, else the config's, else its default, else 1."""
-        fields = [f'set:weight:{tenant}', f'weight:{tenant}', 'default:weight']
-        found = self.client.hmget(keys.settings(self.namespace(queue)), fields)
-        return float(next((value for value in found if value is not None), 1))
+    def leave_sweep(self, queue: str, sweeper: str) -> None:
+        """Let another one loop."""
+        self.client.zrem(keys.sweepers(self.namespace(queue)), sweeper)
+
+    def wait_bell(self, queues: Iterable[str], seconds: float) -> None:
+        """Wait until something is enqueued that a loop which sleeps must look at, for at most `seconds`."""
+        self.client.blpop([keys.bell(self.namespace(queue)) for queue in queues], timeout=seconds)
+
+    # -- settings
+
+    def set(self, queue: str, of: str, values: Mapping[str, Any]) -> bool:
+        """Change options at run time; acts on waiting tasks at once. False where there is no such sub-queue.
+
+        Arguments:
+            of: ``queue``, ``default``, ``sub:<name>`` or ``tenant:<path>``.
+            values: option to value, None where no limit holds, `FORGET` to go back to what the config says.
+        """
+        pairs = [part for name, value in values.items()
+                 for part in (name, '' if value is FORGET else json.dumps(value))]
+        return bool(self._run('set', queue, of, *pairs))
+
+    def settings(self, queue: str, of: str) -> dict[str, Any]:
+        """The options in force, as far as they were configured or set; keys as `set` has them."""
+        fields = [of, f'set:{of}']
+        if of.startswith('tenant:') and keys.PART not in of:
+            fields += ['default', 'set:default']
+        found: Any = self.client.hmget(keys.settings(self.namespace(queue)), fields)
+        own, overrides, *defaults = (None if text is None else json.loads(text) for text in found)
+        if own is None:
+            own = {name: value for each in defaults if each for name, value in each.items()}
+        return {**own, **(overrides or {})}
+
+    def sub_queues(self, queue: str) -> list[str]:
+        """Names of the declared sub-queues, in order."""
+        return list(self.settings(queue, 'queue').get('queues') or ())
+
+    def counters(self, queue: str) -> dict[tuple[str, str], int]:
+        """What became of tasks that found no room: (`on_full`, sub-queue) to how many."""
+        found: Any = self.client.hgetall(keys.settings(self.namespace(queue)))
+        counts = {}
+        for field, value in found.items():
+            kind, _, rest = field.decode().partition(':')
+            if kind == 'count':
+                on_full, _, sub_queue = rest.partition(':')
+                counts[on_full, sub_queue] = int(value)
+        return counts
 
     # -- Kombu's own reply queues
 
@@ -206,15 +347,18 @@ class Store:
 
     # -- the event loop's reader, which sends and parses by itself
 
+    def _egress(self, queues: Iterable[str]) -> list[str]:
+        return [keys.egress(self.namespace(queue), stream) for queue in queues for stream in range(self.streams(queue))]
+
     def read_command(self, queues: list[str], consumer: str, count: int, block_ms: int) -> list:
-        """Wait for tasks: at most `count` of each queue."""
-        streams = [keys.egress(self.namespace(queue)) for queue in queues]
+        """Wait for tasks: at most `count` of each stream of egress."""
+        streams = self._egress(queues)
         return ['XREADGROUP', 'GROUP', keys.GROUP, consumer, 'COUNT', count, 'BLOCK', block_ms,
                 'STREAMS', *streams, *['>'] * len(streams)]
 
-    def wait_command(self, seen: Mapping[str, str], block_ms: int) -> list:
-        """Wait until a queue's egress has an entry past the id given for it; takes nothing."""
-        streams = [keys.egress(self.namespace(queue)) for queue in seen]
+    def wait_command(self, seen: Mapping[tuple[str, int], str], block_ms: int) -> list:
+        """Wait until a stream has an entry past the id given for its queue and number; takes nothing."""
+        streams = [keys.egress(self.namespace(queue), stream) for queue, stream in seen]
         return ['XREAD', 'COUNT', 1, 'BLOCK', block_ms, 'STREAMS', *streams, *seen.values()]
 
     def unblock(self, connection_id: int) -> None:
@@ -226,26 +370,57 @@ class Store:
 
     def take(self, queues: list[str], consumer: str, count: int) -> list[Delivery]:
         """Deliver at most `count` tasks in all, without waiting."""
-        streams = [keys.egress(self.namespace(queue)) for queue in queues]
-        return self.parse_read(queues, script('take')(self.client, streams, keys.GROUP, consumer, count))
+        return self.parse_read(queues, script('take')(self.client, self._egress(queues), keys.GROUP, consumer, count))
 
     def parse_read(self, queues: list[str], reply) -> list[Delivery]:
-        """The deliveries in a reply to `read_command`, by queue."""
-        by_stream = {keys.egress(self.namespace(queue)).encode(): queue for queue in queues}
-        return [_delivery(by_stream[stream], entry_id, fields)
-                for stream, entries in reply or () for entry_id, fields in entries]
+        """The deliveries in a reply to `read_command` or `wait_command`."""
+        found = []
+        for key, entries in reply or ():
+            queue, stream = self._place_of(queues, key)
+            prefix = f'{stream}:' if stream else ''
+            found += [_delivery(queue, prefix + entry_id.decode(), fields) for entry_id, fields in entries]
+        return found
+
+    def _place_of(self, queues: list[str], key: bytes) -> tuple[str, int]:
+        """The queue and the number of the stream of egress that has this key."""
+        for queue in queues:
+            first = keys.egress(self.namespace(queue)).encode()
+            if key == first:
+                return queue, 0
+            number = key[len(first) + 1:]
+            if key.startswith(first + b':') and number.isdigit():
+                return queue, int(number)
+        raise KeyError(key)
 
 
-def _delivery(queue: str, entry_id: bytes, flat: list[bytes]) -> Delivery:
+#: Instead of a run-time value: what the config says.
+FORGET = object()
+
+
+def _delivery(queue: str, name: str, flat: list[bytes]) -> Delivery:
     pairs = iter(flat)
-    return Delivery(queue, entry_id.decode(), dict(zip(pairs, pairs)))
+    return Delivery(queue, name, dict(zip(pairs, pairs)))
 
 
 def _ms(seconds: float) -> int:
     return int(seconds * 1000)
 
 
-def _batches(ids: Iterable[str]) -> Iterator[list[str]]:
-    rest = iter(ids)
+def _batches(items: Iterable[Any]) -> Iterator[list]:
+    rest = iter(items)
     while some := list(islice(rest, _IDS_PER_CALL)):
         yield some
+
+
+def _contradiction(queue: str, stored: Mapping[str, Any], mine: Mapping[str, Any]) -> str:
+    name = next((name for name in (*mine, *stored) if mine.get(name) != stored.get(name)), '')
+    return (f'queue {queue!r}: {name}: {mine.get(name)!r} contradicts {stored.get(name)!r}, which it is at work with; '
+            'start every producer and worker with the same, or change it for all by celery_qos.control(app).configure()')
+
+
+def _unknown_sub_queue(queue: str, name: str, known: list[str]) -> str:
+    if not known:
+        return f'sub_queue: {name!r}: queue {queue!r} has no sub-queues'
+    near = get_close_matches(name, known, n=1)
+    hint = f'did you mean {near[0]!r}?' if near else 'one of ' + ', '.join(map(repr, known))
+    return f'sub_queue: {name!r} is unknown in queue {queue!r}; {hint}'

@@ -1,36 +1,62 @@
 -- Check the schema version and store the config's settings.
--- KEYS: namespace. ARGV: schema version, fingerprint of the config or '' for none, then fields and values.
--- Returns the schema version that is stored.
--- include keys, policy, workers
-local schema, fingerprint = ARGV[1], ARGV[2]
-local stored = redis.call('HMGET', SETTINGS, 'schema', 'config', 'default:weight')
-if stored[1] and stored[1] ~= schema then return stored[1] end
+-- KEYS: namespace. ARGV: schema version, fingerprint of the config or '' for none, its structure as JSON, 1 to have that
+-- prevail over another one at work else 0, then fields and values.
+-- Returns {the stored schema version, streams of egress to read}, or these and the stored structure where it contradicts.
+-- include keys, settings, fair, limits, dispatch, workers, change
+load_settings()
+local schema, fingerprint, structure, force = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1'
+local stored = redis.call('HMGET', SETTINGS, 'schema', 'config', 'structure')
+if stored[1] and stored[1] ~= schema then return {stored[1], 1} end
 allow_when_full()
 if not stored[1] then redis.call('HSET', SETTINGS, 'schema', schema) end
-if fingerprint == '' or stored[2] == fingerprint then return schema end
+if fingerprint == '' or stored[2] == fingerprint then return {schema, QUEUE.shards} end
 
-local settings, old_fields, old_weights = {}, {}, {}
-for i = 3, #ARGV, 2 do settings[ARGV[i]] = ARGV[i + 1] end
+if stored[3] and stored[3] ~= structure and not force then
+  local used = redis.call('EXISTS', LEASES, WAITING)
+  for stream = 0, QUEUE.shards - 1 do used = used + redis.call('XLEN', egress(stream)) end
+  if used > 0 then return {schema, QUEUE.shards, stored[3]} end
+end
+free_slots()
+
+local settings, old, ids = {}, {}, {}
+for i = 5, #ARGV, 2 do settings[ARGV[i]] = ARGV[i + 1] end
 -- What was set at run time stays; what an older config said goes.
 for _, field in ipairs(redis.call('HKEYS', SETTINGS)) do
-  if string.find(field, '^weight:') or string.find(field, '^default:') then old_fields[field] = true end
+  if field == 'queue' or field == 'default' or string.find(field, '^tenant:') or string.find(field, '^sub:')
+      or string.find(field, '^rank:') then
+    old[field] = redis.call('HGET', SETTINGS, field)
+  end
 end
-
--- The weights of the tenants that the change may touch.
-for _, fields in ipairs({settings, old_fields}) do
+local default_changed = old.default ~= settings.default
+for _, fields in ipairs({settings, old}) do
   for field in pairs(fields) do
-    local tenant = string.match(field, '^weight:(.*)$')
-    if tenant then old_weights[tenant] = weight_of(tenant) end
+    if old[field] ~= settings[field] then
+      local path, name = string.match(field, '^tenant:(.*)$'), string.match(field, '^sub:(.*)$')
+      if path then
+        for _, id in ipairs(ids_of_tenant(path)) do ids[#ids + 1] = id end
+      elseif name then
+        ids[#ids + 1] = name
+      end
+    end
   end
 end
-if tonumber(stored[3] or 1) ~= tonumber(settings['default:weight'] or 1) then
-  for _, tags in ipairs({READY, FINISH}) do
-    for _, tenant in ipairs(redis.call('ZRANGE', tags, 0, -1)) do old_weights[tenant] = weight_of(tenant) end
-  end
+local weights = weights_of(default_changed and contenders() or ids)
+if default_changed then
+  for id, weight in pairs(weights_of(ids)) do weights[id] = weight end
 end
+local before, top = algorithms(), QUEUE.top
 
-for field in pairs(old_fields) do redis.call('HDEL', SETTINGS, field) end
-redis.call('HSET', SETTINGS, 'config', fingerprint)
+for field in pairs(old) do redis.call('HDEL', SETTINGS, field) end
+redis.call('HSET', SETTINGS, 'config', fingerprint, 'structure', structure)
 for field, value in pairs(settings) do redis.call('HSET', SETTINGS, field, value) end
-for tenant, weight in pairs(old_weights) do policy_reweigh(tenant, weight) end
-return schema
+local queue = merged(settings.queue)
+rank('sub', queue.queues)
+rank('tenant', queue.tenants)
+derive()
+adopt_root(top)
+restart_changed(before)
+apply(weights)
+if default_changed then unpark_all() end
+dispatch()
+forget_idle()
+return {schema, QUEUE.shards}

@@ -1,21 +1,116 @@
 -- Put a task into its tenant's stream and dispatch.
--- KEYS: namespace. ARGV: tenant, priority (0 is served first), then the entry's fields and values.
--- Returns 1 where the task went straight to egress, 0 where it had to queue up.
--- include keys, policy, dispatch
-local tenant, priority = ARGV[1], ARGV[2]
-local fields = {unpack(ARGV, 3)}
-local free, tenants = free_slots(), redis.call('HLEN', WAITING)
+-- KEYS: namespace. ARGV: tenant, priority (0 is served first), the sub-queue it names or '', its priority in percent or '',
+-- 1 where no capacity limits it else 0, then the entry's fields and values.
+-- Returns {'egress'} where the task went straight there, {'waits'} where it had to queue up, {'dropped'} where the tenant's
+-- oldest had to go for it; {'full', on_full, sub-queue, capacity} where it was not taken; {'unknown', sub-queues...} where there
+-- is no such sub-queue.
+-- include keys, settings, fair, limits, dispatch
+local tenant, priority, named, percent, exempt = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1'
+local fields = {unpack(ARGV, 6)}
+load_settings(tenant)
 
-if free > 0 and tenants == 0 then
+-- The one that is named, else the tenant's, else the one to whose share of ingress the percent falls, else the last.
+-- Returns nil where the name is unknown.
+local function sub_queue()
+  if QUEUE.top ~= ROOT then return named == '' and '' or nil end
+  if named == '' then named = options_of(':' .. tenant).sub_queue or '' end
+  if named ~= '' then return redis.call('HEXISTS', SETTINGS, 'sub:' .. named) == 1 and named or nil end
+  local ingress = cjson.decode(redis.call('HGET', SETTINGS, 'ingress') or '[]')
+  for _, share in ipairs(ingress) do
+    if percent and percent <= share[1] then return share[2] end
+  end
+  return #ingress > 0 and ingress[#ingress][2] or ''
+end
+
+-- How many tasks of `id` wait, those of a tenant in all sub-queues.
+local function waiting_of(id)
+  local count, _, path = 0, split(id)
+  for _, each in ipairs(redis.call('HMGET', WAITING, unpack(path and ids_of_tenant(path) or {id}))) do
+    count = count + tonumber(each or 0)
+  end
+  return count
+end
+
+-- The options of the first of `ids` that has no room, or nil.
+local function full(ids)
+  for _, id in ipairs(ids) do
+    local options = options_of(id)
+    if options.capacity and waiting_of(id) >= options.capacity then return options end
+  end
+end
+
+-- The tenant `id` gets tenants inside it: its own tasks become one of its children.
+local function promote(id)
+  local own, found = id .. PART, false
+  for each = HIGHEST_PRIORITY, LOWEST_PRIORITY do
+    if redis.call('EXISTS', tenant_stream(id, each)) == 1 then
+      redis.call('RENAME', tenant_stream(id, each), tenant_stream(own, each))
+      found = true
+    end
+  end
+  if found then
+    redis.call('HSET', WAITING, own, redis.call('HGET', WAITING, id))
+    add(id, own)
+  end
+end
+
+-- Remove the oldest of the least urgent tasks of `ids`.
+local function drop_oldest(ids)
+  for each = LOWEST_PRIORITY, HIGHEST_PRIORITY, -1 do
+    local stream = tenant_stream(ids[#ids], each)
+    local entry = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
+    if entry then
+      remove(stream, entry[1])
+      discount(ids, 1)
+      return
+    end
+  end
+end
+
+local sub = sub_queue()
+if not sub then return {'unknown', unpack(sub_queues())} end
+if sub ~= '' then
+  fields[#fields + 1] = 'sub'
+  fields[#fields + 1] = sub
+end
+local ids = ids_of(sub, tenant)
+local free, guarded = free_slots(), false
+for i, id in ipairs(ids) do guarded = guarded or is_guarded(id) or policy_of(node_of(ids, i)).measured end
+
+if free > 0 and not guarded and redis.call('EXISTS', ready(QUEUE.top)) == 0
+    and redis.call('HEXISTS', WAITING, ids[1]) == 0 then
   -- Nobody waits, so nobody is overtaken and no turn is owed: the task's own stream would be a detour.
-  redis.call('XADD', EGRESS, '*', unpack(fields))
-  return 1
+  to_egress(fields)
+  return {'egress'}
 end
 
 -- A key of another type raises before the task is written: its publisher is told that it was not.
-policy_check()
-redis.call('XADD', tenant_stream(tenant, priority), '*', unpack(fields))
+check_types()
+local no_room = not exempt and full(ids)
+local drops = no_room and no_room.on_full == 'drop-oldest' and redis.call('HEXISTS', WAITING, ids[#ids]) == 1
+if no_room then
+  local what = no_room.on_full or 'reject'
+  redis.call('HINCRBY', SETTINGS, 'count:' .. what .. ':' .. sub, 1)
+  if not drops then
+    if what == 'dead-letter' then redis.call('XADD', DEAD, '*', 'reason', 'full', unpack(fields)) end
+    return {'full', what, sub, no_room.capacity}
+  end
+end
+
+-- The sub-queue and the whole tenant; more is a tenant inside.
+local whole = QUEUE.top == ROOT and 2 or 1
+if #ids > whole then
+  redis.call('HSET', STATE, 'nested', 1)
+  nested = true
+  for i = whole, #ids - 1 do promote(ids[i]) end
+end
+if is_inner(ids[#ids]) then ids[#ids + 1] = ids[#ids] .. PART end
+
+redis.call('XADD', tenant_stream(ids[#ids], priority), '*', unpack(fields))
 redis.call('HINCRBY', STATE, 'waiting', 1)
-if redis.call('HINCRBY', WAITING, tenant, 1) == 1 then policy_activate(tenant) end
-if free > 0 then dispatch() end
-return 0
+local count
+for _, id in ipairs(ids) do count = redis.call('HINCRBY', WAITING, id, 1) end
+if count == 1 then make_ready(ids) end
+if drops then drop_oldest(ids) end
+if free > 0 then dispatch(free) end
+return {drops and 'dropped' or 'waits'}

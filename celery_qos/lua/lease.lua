@@ -1,20 +1,21 @@
--- Register a consumer with its slots, or renew its lease. With no slots the lease holds only while tasks are unsettled.
+-- Register a consumer with its slots, or renew its lease. With no slots the lease holds only while it has tasks.
 -- KEYS: namespace. ARGV: consumer, slots, lease in ms.
--- Returns {1 where the consumer had no lease before, unsettled tasks}.
--- include keys, policy, dispatch, workers, time
+-- Returns {1 where the consumer had no lease before, tasks it has (with no slots), streams of egress to read}.
+-- include keys, settings, fair, limits, dispatch, workers
+load_settings()
 local consumer, slots = ARGV[1], tonumber(ARGV[2])
-local unsettled = 0
+local held = 0
 allow_when_full()
 if slots == 0 then
-  unsettled = pending(consumer)
-  if unsettled == 0 then
+  held = held_by(consumer)
+  if held == 0 then
     forget_consumer(consumer)
     forget_idle()
-    return {0, 0}
+    return {0, 0, QUEUE.shards}
   end
 end
 local new = redis.call('ZADD', LEASES, now_ms() + tonumber(ARGV[3]), consumer)
-ensure_group()
+ensure_groups()
 set_slots(consumer, slots)
 dispatch()
-return {new, unsettled}
+return {new, held, QUEUE.shards}

@@ -1,7 +1,11 @@
 -- Put delivered tasks back into egress, marked redelivered.
--- KEYS: namespace. ARGV: 1 where the deliveries count as failed, else 0; then ids of egress entries.
+-- KEYS: namespace. ARGV: 1 where the deliveries count as failed, else 0; then names of egress entries.
 -- Returns how many went back.
--- include keys, workers
+-- include keys, settings, fair, limits, workers
+load_settings()
 local moved = 0
-for i = 2, #ARGV do moved = moved + redeliver(ARGV[i], tonumber(ARGV[1])) end
+for i = 2, #ARGV do
+  local stream, id = place_of(ARGV[i])
+  moved = moved + redeliver(stream, id, tonumber(ARGV[1]))
+end
 return moved

@@ -1,8 +1,12 @@
 -- Remove finished tasks from egress and give their slots to the next ones. Settling twice changes nothing.
--- KEYS: namespace. ARGV: ids of egress entries. Returns how many were there.
--- include keys, policy, dispatch, workers
-redis.call('XACK', EGRESS, GROUP, unpack(ARGV))
-local settled = redis.call('XDEL', EGRESS, unpack(ARGV))
+-- KEYS: namespace. ARGV: names of egress entries. Returns how many were there.
+-- include keys, settings, fair, limits, dispatch, workers
+load_settings()
+local settled = 0
+for stream, ids in pairs(by_stream(ARGV)) do
+  redis.call('XACK', egress(stream), GROUP, unpack(ids))
+  settled = settled + redis.call('XDEL', egress(stream), unpack(ids))
+end
 if settled > 0 then
   dispatch()
   forget_idle()

@@ -1,24 +1,55 @@
--- The safety net for what no event announces: leases that ended, finish tags that virtual time has passed.
--- KEYS: namespace. ARGV: lease in ms.
--- Returns {consumer, tasks delivered again, 1 where that was all, ...} for each consumer whose lease had ended.
--- include keys, policy, dispatch, workers, time
-local now = now_ms()
+-- One iteration of a sweep loop, the safety net for what no event announces: leases that ended, tokens that came in.
+-- KEYS: namespace. ARGV: lease in ms, the sweeper's name.
+-- Returns {0} where as many others sweep as shall; else {1, tasks moved, ms until something is due or -1, blank iterations
+-- before a pause, ms of the pause, then consumer, tasks delivered again, 1 where that was all for each whose lease had ended}.
+-- include keys, settings, fair, limits, dispatch, workers
+load_settings()
+free_slots()
+local lease, sweeper, now = tonumber(ARGV[1]), ARGV[2], now_ms()
 allow_when_full()
-local recovered = {}
+rings = false
+
+local loops = redis.call('HMGET', SETTINGS, 'workers', 'idle_threshold', 'idle_timeout')
+redis.call('ZREMRANGEBYSCORE', SWEEPERS, '-inf', now)
+if not redis.call('ZSCORE', SWEEPERS, sweeper) and redis.call('ZCARD', SWEEPERS) >= tonumber(loops[1] or 1) then return {0} end
+redis.call('ZADD', SWEEPERS, now + lease, sweeper)
+
+local reply, moved = {}, 0
 for _, consumer in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', 0, 10)) do
-  local moved, done = recover(consumer, 1)
-  recovered[#recovered + 1] = consumer
-  recovered[#recovered + 1] = moved
-  recovered[#recovered + 1] = done and 1 or 0
+  local back, done = recover(consumer, 1)
+  moved = moved + back
+  reply[#reply + 1] = consumer
+  reply[#reply + 1] = back
+  reply[#reply + 1] = done and 1 or 0
 end
+local in_egress = 0
 -- A consumer that reads before it notices that its lease has ended holds tasks without a lease: grant it one to lose.
-if redis.call('EXISTS', EGRESS) == 1 then
-  ensure_group()
-  for _, each in ipairs(redis.call('XINFO', 'CONSUMERS', EGRESS, GROUP)) do
-    if each[4] > 0 then redis.call('ZADD', LEASES, 'NX', now + tonumber(ARGV[1]), each[2]) end
+for stream = 0, QUEUE.shards - 1 do
+  if redis.call('EXISTS', egress(stream)) == 1 then
+    ensure_groups()
+    for _, each in ipairs(redis.call('XINFO', 'CONSUMERS', egress(stream), GROUP)) do
+      if each[4] > 0 then redis.call('ZADD', LEASES, 'NX', now + lease, each[2]) end
+    end
+    in_egress = in_egress + redis.call('XLEN', egress(stream))
   end
 end
-policy_sweep()
-dispatch()
+-- The accounts of what is in flight are of tasks that are somewhere: with none, they were left behind by a deletion by hand.
+if in_egress == 0 and redis.call('EXISTS', IN_FLIGHT) == 1 then
+  local any = false
+  for _, consumer in ipairs(redis.call('ZRANGE', LEASES, 0, -1)) do
+    any = any or redis.call('EXISTS', running(consumer)) == 1
+  end
+  if not any then
+    redis.call('DEL', IN_FLIGHT)
+    redis.call('ZUNIONSTORE', PARKED, 1, PARKED, 'WEIGHTS', 0)
+  end
+end
+unpark_due(100)
+moved = moved + dispatch()
+local due = -1
+for _, times in ipairs({LEASES, PARKED}) do
+  local time = tonumber(redis.call('ZRANGE', times, 0, 0, 'WITHSCORES')[2] or nil)
+  if time and time < math.huge and (due < 0 or time - now < due) then due = math.max(0, time - now) end
+end
 forget_idle()
-return recovered
+return {1, moved, due, tonumber(loops[2] or 1), math.floor(tonumber(loops[3] or 1) * 1000), unpack(reply)}

@@ -1,67 +1,192 @@
 -- Dispatch: move tasks from tenant streams to egress while slots are free.
--- include keys, policy
+-- include keys, settings, fair, limits
+
+-- Of each stream of egress.
+local lengths = {}
 
 local function free_slots()
-  return tonumber(redis.call('HGET', STATE, 'slots') or 0) - redis.call('XLEN', EGRESS)
+  local state = redis.call('HMGET', STATE, 'slots', 'nested')
+  nested = state[2]
+  local free = tonumber(state[1] or 0)
+  if QUEUE.capacity then free = math.min(free, QUEUE.capacity) end
+  for stream = 0, QUEUE.shards - 1 do
+    lengths[stream] = redis.call('XLEN', egress(stream))
+    free = free - lengths[stream]
+  end
+  return free
 end
 
--- The account of the tenant's tasks was deleted or changed by hand: set it to what its streams hold, else some would be
--- left behind for good.
-local function recount(tenant)
-  local count = 0
-  for priority = HIGHEST_PRIORITY, LOWEST_PRIORITY do count = count + stream_length(tenant_stream(tenant, priority)) end
-  redis.call('HSET', WAITING, tenant, count)
-  return count
+-- Append to the shortest stream of egress.
+local function to_egress(fields)
+  local shortest = 0
+  for stream = 1, QUEUE.streams - 1 do
+    if lengths[stream] < lengths[shortest] then shortest = stream end
+  end
+  lengths[shortest] = lengths[shortest] + 1
+  redis.call('XADD', egress(shortest), '*', unpack(fields))
 end
 
--- Move the tenant's first task to egress. Returns how many it has left, or nil where its streams hold none.
-local function move(tenant)
+-- ids[i] leaves the ready set, and so do those above it that are left without any.
+local function leave(ids, i, tags)
+  if take_out(node_of(ids, i), ids[i], tags[i]) and i > 1 then leave(ids, i - 1, tags) end
+end
+
+-- `count` tasks of the last of `ids` are gone from its streams. Returns how many it has left.
+local function discount(ids, count)
+  redis.call('HINCRBY', STATE, 'waiting', 0 - count)
+  local left
+  for _, id in ipairs(ids) do
+    -- Not -count: of 0 that is -0, which HINCRBY refuses.
+    left = redis.call('HINCRBY', WAITING, id, 0 - count)
+    if left <= 0 then redis.call('HDEL', WAITING, id) end
+  end
+  return left
+end
+
+-- The tenant's streams were deleted by hand: mend the accounts that still count their tasks.
+local function forget(ids, tags)
+  discount(ids, tonumber(redis.call('HGET', WAITING, ids[#ids]) or 0))
+  leave(ids, #ids, tags)
+end
+
+-- The tenant's first task: its stream and its entry, or nil.
+local function head(id)
   for priority = HIGHEST_PRIORITY, LOWEST_PRIORITY do
-    local stream = tenant_stream(tenant, priority)
+    local stream = tenant_stream(id, priority)
     -- A key that is no stream holds no task: an error here would stop every tenant.
     local entry = redis.pcall('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
-    if entry then
-      local fields = entry[2]
-      fields[#fields + 1] = 'enqueued'
-      fields[#fields + 1] = entry[1]
-      redis.call('XADD', EGRESS, '*', unpack(fields))
-      local rest = redis.call('XLEN', stream) - 1
-      -- XDEL of the last entry would leave an empty stream behind.
-      if rest == 0 then
-        redis.call('DEL', stream)
-      else
-        redis.call('XDEL', stream, entry[1])
+    if entry then return stream, entry end
+  end
+end
+
+-- Remove an entry from its tenant's stream. Returns how many the stream has left.
+local function remove(stream, entry_id)
+  local left = redis.call('XLEN', stream) - 1
+  if left == 0 then
+    -- XDEL of the last entry would leave an empty stream behind.
+    redis.call('DEL', stream)
+  else
+    redis.call('XDEL', stream, entry_id)
+  end
+  return left
+end
+
+-- Move the tenant's first task to egress. Returns how many it has left and the seconds that the task is taken to last, or
+-- nil where its streams hold none.
+local function move(ids)
+  local id = ids[#ids]
+  local stream, entry = head(id)
+  if not stream then return nil end
+  local fields, seconds = entry[2], occupy(ids)
+  fields[#fields + 1] = 'enqueued'
+  fields[#fields + 1] = entry[1]
+  if seconds then
+    fields[#fields + 1] = 'tracked'
+    fields[#fields + 1] = string.format('%.6f', seconds)
+  end
+  to_egress(fields)
+  local rest = remove(stream, entry[1])
+  local left = discount(ids, 1)
+  if left < rest then
+    -- The account was deleted or changed by hand: without it, some would be left behind for good.
+    local count = 0
+    for priority = HIGHEST_PRIORITY, LOWEST_PRIORITY do count = count + stream_length(tenant_stream(id, priority)) end
+    for _, each in ipairs(ids) do redis.call('HINCRBY', WAITING, each, count - math.max(left, 0)) end
+    left = count
+  end
+  return left, seconds
+end
+
+-- From ids[#ids], or from the top of the tree, down to the tenant whose turn it is. Appends to `ids`, and their start tags to
+-- `tags`. Who is blocked is parked on the way. Returns whether there is a tenant.
+local function descend(ids, tags)
+  local from = #ids
+  while true do
+    local node = ids[#ids] or QUEUE.top
+    local id, start = first(node)
+    if not id then
+      if #ids == from then return false end
+      -- Its ready set was deleted by hand.
+      leave(ids, #ids, tags)
+      ids[#ids], tags[#ids] = nil, nil
+    else
+      ids[#ids + 1], tags[#ids + 1] = id, start
+      local due = blocked(id)
+      if due then
+        leave(ids, #ids, tags)
+        park(id, due)
+        while #ids > from do ids[#ids], tags[#ids] = nil, nil end
+      elseif split(id) and not (nested and redis.call('EXISTS', ready(id)) == 1) then
+        return true
       end
-      redis.call('HINCRBY', STATE, 'waiting', -1)
-      local left = redis.call('HINCRBY', WAITING, tenant, -1)
-      if left < rest then left = recount(tenant) end
-      if left == 0 then redis.call('HDEL', WAITING, tenant) end
-      return left
     end
   end
 end
 
--- The tenant's streams were deleted by hand: mend the accounts that still count their tasks.
-local function forget(tenant)
-  local lost = tonumber(redis.call('HGET', WAITING, tenant) or 0)
-  -- Not -lost: of 0 that is -0, which HINCRBY refuses.
-  redis.call('HINCRBY', STATE, 'waiting', 0 - lost)
-  redis.call('HDEL', WAITING, tenant)
-  policy_remove(tenant)
+-- A task of the last of `ids` was dispatched: those below ids[from] pay for it. Those with nothing left to serve leave.
+local function pay(ids, tags, from, left, seconds)
+  for i = #ids, from, -1 do
+    local node, id = node_of(ids, i), ids[i]
+    local tag = charge(node, id, tags[i], seconds)
+    if i == #ids and left > 0 or i < #ids and redis.call('EXISTS', ready(id)) == 1 then
+      redis.call('ZADD', ready(node), tag, id)
+    else
+      take_out(node, id, tag)
+    end
+  end
 end
 
--- Fill the free slots. Returns how many tasks moved.
-local function dispatch()
-  local free, moved = free_slots(), 0
+-- Nobody else has use for a free slot: lend it to one that is at its cap, the one that borrows least first. Nobody contends, so
+-- nobody pays. Returns whether a task moved.
+local function lend()
+  local candidates = redis.call('ZRANGE', LENDABLE, 0, 9)
+  for _, id in ipairs(candidates) do
+    local sub, path = split(id)
+    local ids = path and ids_of(sub, path) or {id}
+    local free = not blocked(id, true)
+    for i = 1, #ids - 1 do free = free and not blocked(ids[i]) end
+    if not free then
+      -- Back when one of its tasks has ended.
+      redis.call('ZREM', LENDABLE, id)
+    else
+      local depth, tags = #ids, {}
+      local inner = not path or nested and redis.call('EXISTS', ready(id)) == 1
+      local left, seconds
+      if not inner or descend(ids, tags) then left, seconds = move(ids) end
+      if left then
+        pay(ids, tags, depth + 1, left, seconds)
+        if redis.call('HEXISTS', WAITING, id) == 1 then
+          redis.call('ZINCRBY', LENDABLE, 1, id)
+        else
+          redis.call('ZREM', PARKED, id)
+          redis.call('ZREM', LENDABLE, id)
+        end
+        return true
+      end
+      redis.call('ZREM', LENDABLE, id)
+    end
+  end
+  return #candidates > 0 and lend()
+end
+
+-- Fill the free slots, as many as `free` where that was just looked up. Returns how many tasks moved.
+local function dispatch(free)
+  local moved = 0
+  free = free or free_slots()
   while moved < free do
-    local tenant, start = policy_next()
-    if not tenant then break end
-    local left = move(tenant)
-    if left then
-      policy_charge(tenant, start, left)
+    local ids, tags = {}, {}
+    if descend(ids, tags) then
+      local left, seconds = move(ids)
+      if left then
+        pay(ids, tags, 1, left, seconds)
+        moved = moved + 1
+      else
+        forget(ids, tags)
+      end
+    elseif lend() then
       moved = moved + 1
     else
-      forget(tenant)
+      break
     end
   end
   return moved

@@ -1,0 +1,7 @@
+-- Priority queueing: in declared order, strictly. Who is not declared comes after them, turn by turn.
+POLICIES.pq = {
+  -- Past every rank.
+  origin = 2 ^ 20,
+  rank = function(id) return tonumber(redis.call('HGET', SETTINGS, 'rank:' .. subject_of(id)) or nil) end,
+  span = function() return 1 end,
+}
