@@ -8,18 +8,19 @@ from . import plugin as plugin
 
 if TYPE_CHECKING:
     from .app import Control, control, setup
-    from .config import QoS, Tenant
-    from .errors import ConfigError, QoSError, SchemaMismatch, TenantKeyError, UnsupportedServer
+    from .config import Egress, QoS, SubQueue, Tenant
+    from .errors import ConfigError, QoSError, QueueFull, SchemaMismatch, TenantKeyError, UnsupportedServer
 
 __version__ = '0.1.0'
 
-__all__ = ('setup', 'control', 'Control', 'QoS', 'Tenant', 'QoSError', 'ConfigError', 'TenantKeyError',
-           'SchemaMismatch', 'UnsupportedServer')
-
 _HOME = {
-    'setup': 'app', 'control': 'app', 'Control': 'app', 'QoS': 'config', 'Tenant': 'config', 'QoSError': 'errors',
-    'ConfigError': 'errors', 'TenantKeyError': 'errors', 'SchemaMismatch': 'errors', 'UnsupportedServer': 'errors',
+    'setup': 'app', 'control': 'app', 'Control': 'app', 'QoS': 'config', 'SubQueue': 'config', 'Egress': 'config',
+    'Tenant': 'config', 'QoSError': 'errors', 'ConfigError': 'errors', 'TenantKeyError': 'errors',
+    'QueueFull': 'errors', 'SchemaMismatch': 'errors', 'UnsupportedServer': 'errors',
 }
+
+__all__ = ('setup', 'control', 'Control', 'QoS', 'SubQueue', 'Egress', 'Tenant', 'QoSError', 'ConfigError',
+           'TenantKeyError', 'QueueFull', 'SchemaMismatch', 'UnsupportedServer')
 
 
 def __getattr__(name: str) -> Any:

@@ -26,7 +26,7 @@ def path_of(key: Any) -> str:
     if not 1 <= len(key) <= MAX_KEYS:
         raise TenantKeyError(f'tenant key {key!r}: has {len(key)} parts; it must have 1 to {MAX_KEYS}')
     try:
-        return SEPARATOR.join(map(_part, key))
+        return SEPARATOR.join(map(_text, key))
     except TenantKeyError as exc:
         raise TenantKeyError(f'tenant key {key!r}: {exc}') from exc.__cause__
 
@@ -47,14 +47,8 @@ def keys_of(path: str) -> list[str]:
     return path.split(SEPARATOR)
 
 
-def _part(key: Any) -> str:
-    if key is None:
-        raise TenantKeyError('tenant key None: cannot be part of one; give text or a number')
-    return _text(key)
-
-
 def _text(key: Any) -> str:
-    if isinstance(key, (tuple, list, set, frozenset, dict, bytes)):
+    if key is None or isinstance(key, (tuple, list, set, frozenset, dict, bytes)):
         raise TenantKeyError(f'tenant key {key!r}: a {type(key).__name__} cannot be one; give text or a number')
     try:
         text = str(key)
