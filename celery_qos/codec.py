@@ -1,13 +1,13 @@
 """A Kombu message as the fields of a stream entry, readable in redis-cli, and back."""
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Optional
 
 from kombu.utils.json import dumps, loads
 
-from .store import Delivery
+from .store import Delivery, Tracked
 
-__all__ = ('encode', 'decode', 'delivery_tag', 'parse_delivery_tag')
+__all__ = ('encode', 'decode', 'tracked', 'delivery_tag', 'parse_delivery_tag')
 
 
 def encode(message: dict[str, Any], tenant: str) -> dict[str, Any]:
@@ -52,6 +52,16 @@ def decode(delivery: Delivery) -> dict[str, Any]:
         'content-type': fields.get(b'content-type', b'').decode() or None,
         'content-encoding': fields.get(b'content-encoding', b'').decode() or None,
     }
+
+
+def tracked(delivery: Delivery) -> Optional[Tracked]:
+    """The account of a delivery whose start and end the server wants to hear of; None for any other."""
+    fields = delivery.fields
+    if b'tracked' not in fields:
+        return None
+    sub_queue, tenant, cost = (
+        fields.get(name, b'').decode(errors='replace') for name in (b'sub', b'tenant', b'tracked'))
+    return Tracked(delivery.entry_id, sub_queue, tenant, cost)
 
 
 def delivery_tag(queue: str, entry_id: str) -> str:

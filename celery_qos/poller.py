@@ -74,6 +74,11 @@ class Poller(MultiChannelPoller):
         """The calling thread is in a turn of the loop, whose end sends what was gathered."""
         return threading.get_ident() in (self._loop_thread, self._drain_thread)
 
+    @property
+    def loops(self) -> bool:
+        """An event loop turns, in whatever thread, and each turn sends what was gathered."""
+        return self._loop_thread is not None
+
     def enter_loop(self, loop: Any, ticks: set[Any]) -> None:
         """The event loop that this thread runs polls from now on; `ticks` are what it calls for us."""
         self._loop, self._ticks = loop, ticks

@@ -20,13 +20,14 @@ from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError
 
 from . import tenant, worker
 from .address import TLSConnection, take_address
-from .codec import delivery_tag, encode, parse_delivery_tag
+from .codec import delivery_tag, encode, parse_delivery_tag, tracked
 from .config import Config
 from .poller import READER, Poller
 from .reader import Reader
-from .store import Store
+from .store import Delivery, Store
 from .worker.lease import Lease, keep_nothing
 from .worker.member import Member, member_of
+from .worker.runs import Run
 
 __all__ = ('Transport', 'Channel', 'QoS')
 
@@ -318,15 +319,23 @@ class Channel(kombu_redis.Channel):
         """The task goes back into egress; `counted` where this delivery failed."""
         self._outcome(delivery_tag, requeue=True, counted=counted)
 
+    def track(self, delivery: Delivery, tag: str) -> None:
+        """Begin the account of a delivery, where the server wants one."""
+        task = tracked(delivery)
+        if task is not None:
+            self.lease.runs[tag] = Run(delivery.queue, self.lease.consumer, task, self.member.settler)
+
     def _outcome(self, tag: str, requeue: bool = False, counted: bool = False) -> None:
         queue, entry_id = parse_delivery_tag(tag)
         if not queue or self._lease is None:
             return      # a message of Kombu's own lists
+        message, run = self._lease.held.pop(tag, None), self._lease.runs.pop(tag, None)
         if requeue:
             self.member.settler.requeue(queue, entry_id, counted)
+        elif run is not None:
+            run.settle(skipped=message is not None and self._lease.skips(message))
         else:
             self.member.settler.settle(queue, entry_id)
-        self._lease.held.pop(tag, None)
         poller = self.connection.cycle if self.connection else None
         if tag in self._got:
             self._got.remove(tag)
@@ -335,6 +344,14 @@ class Channel(kombu_redis.Channel):
         elif poller is None or not poller.gathers:
             self.flush()
         if poller is not None:
+            poller.wake()
+
+    def flush_soon(self) -> None:
+        """As `flush`, but where an event loop turns it is for that to send: a pool's thread must not wait for Redis."""
+        poller = self.connection.cycle if self.connection else None
+        if poller is None or not (poller.loops or poller.gathers):
+            self.flush()
+        else:
             poller.wake()
 
     def flush(self) -> None:

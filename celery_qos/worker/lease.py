@@ -13,6 +13,7 @@ from ..codec import parse_delivery_tag
 from ..config import Config
 from ..store import Store
 from . import native
+from .runs import Run
 
 __all__ = ('Lease', 'keep_nothing')
 
@@ -47,6 +48,10 @@ class Lease:
         self.keep: Callable[[Any], bool] = keep_nothing
         #: Delivery tag to raw message (None until it is one) for each delivery that is not settled.
         self.held: dict[str, Any] = {}
+        #: The same for those that the server keeps account of, from when they are passed on.
+        self.runs: dict[str, Run] = {}
+        #: Says of a message that is settled, and that no pool had, whether it is sure that it never ran.
+        self.skips: Callable[[Any], bool] = keep_nothing
         self._store = store
         self._config = config
         self._slots: dict[str, int] = {}
@@ -106,6 +111,7 @@ class Lease:
         for tag, message in list(self.held.items()):
             if message is None or not self.keep(message):
                 self.held.pop(tag, None)
+                self.runs.pop(tag, None)
         kept = [parse_delivery_tag(tag) for tag in list(self.held)]
         kept += unsent()
         for queue in self.queues:
@@ -150,6 +156,7 @@ class Lease:
             store.release(queue, self.consumer)
             del self._slots[queue]
         self.held.clear()
+        self.runs.clear()
 
     def _renew(self, store: Store, queue: str) -> bool:
         slots = self._slots[queue]

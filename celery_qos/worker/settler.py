@@ -1,4 +1,4 @@
-"""Gathers acks and rejects, and sends them to Redis in one call a queue; what failed is kept and sent again."""
+"""Gathers acks, rejects and ends of tasks, and sends them to Redis in one call a queue; what failed is sent again."""
 from __future__ import annotations
 
 import threading
@@ -9,7 +9,7 @@ from typing import NamedTuple, Optional
 from kombu.log import get_logger
 from redis.exceptions import RedisError, ResponseError
 
-from ..store import Store
+from ..store import Store, Tracked
 
 __all__ = ('Settler',)
 
@@ -19,13 +19,21 @@ logger = get_logger(__name__)
 RETRY_INTERVAL = 1.0
 
 
-class _Outcome(NamedTuple):
+class _Kind(NamedTuple):
+    """What can go in one call."""
+
     queue: str
+    #: 'settle', 'requeue', 'requeue counted' (the delivery failed), 'started' or 'finished'.
+    act: str
+    #: Whose task it is; '' where it does not matter.
+    consumer: str = ''
+
+
+class _Outcome(NamedTuple):
+    kind: _Kind
     entry_id: str
-    #: Back into egress instead of out of it.
-    requeue: bool = False
-    #: The delivery counts as failed.
-    counted: bool = False
+    #: Its account, where the server keeps one.
+    task: Optional[Tracked] = None
 
 
 class Settler:
@@ -38,16 +46,24 @@ class Settler:
         self._retry_at = 0.0
 
     def settle(self, queue: str, entry_id: str) -> None:
-        self._outcomes.append(_Outcome(queue, entry_id))
+        self._outcomes.append(_Outcome(_Kind(queue, 'settle'), entry_id))
 
     def requeue(self, queue: str, entry_id: str, counted: bool) -> None:
-        self._outcomes.append(_Outcome(queue, entry_id, True, counted))
+        self._outcomes.append(_Outcome(_Kind(queue, 'requeue counted' if counted else 'requeue'), entry_id))
+
+    def started(self, queue: str, consumer: str, task: Tracked) -> None:
+        """The task runs: it leaves its slot, and is in flight until it is finished."""
+        self._outcomes.append(_Outcome(_Kind(queue, 'started', consumer), task.entry_id, task))
+
+    def finished(self, queue: str, consumer: str, task: Tracked) -> None:
+        """The task has ended, whether or not it had started."""
+        self._outcomes.append(_Outcome(_Kind(queue, 'finished', consumer), task.entry_id, task))
 
     @property
     def unsent(self) -> list[tuple[str, str]]:
         """Queue and entry id of what Redis does not know yet; waits for a flush that is under way."""
         with self._lock:
-            return [(outcome.queue, outcome.entry_id) for outcome in list(self._outcomes)]
+            return [(outcome.kind.queue, outcome.entry_id) for outcome in list(self._outcomes)]
 
     def flush(self, last: bool = False) -> None:
         """Send what was gathered; the last time, also where Redis refused a moment ago, and wait for other flushes."""
@@ -55,15 +71,15 @@ class Settler:
             return
         with self._lock:
             gathered = [self._outcomes.popleft() for _ in range(len(self._outcomes))]
-            groups: dict[tuple[str, bool, bool], list[_Outcome]] = {}
-            for outcome in gathered:
-                groups.setdefault((outcome.queue, outcome.requeue, outcome.counted), []).append(outcome)
+            groups: dict[_Kind, list[_Outcome]] = {}
+            for outcome in _without_started_that_ended(gathered):
+                groups.setdefault(outcome.kind, []).append(outcome)
             refusal: Optional[Exception] = None
             try:
-                for key, outcomes in list(groups.items()):
+                for kind, outcomes in list(groups.items()):
                     try:
-                        self._send(*key, [outcome.entry_id for outcome in outcomes])
-                        del groups[key]
+                        self._send(kind, outcomes)
+                        del groups[kind]
                     except ResponseError as exc:
                         refusal = exc       # it may be of this queue only
                     except (RedisError, OSError) as exc:
@@ -79,13 +95,26 @@ class Settler:
                 self._retry_at = 0.0
                 logger.info('Redis takes acks again: all that were kept are settled')
 
-    def _send(self, queue: str, requeue: bool, counted: bool, ids: list[str]) -> None:
-        if requeue:
-            self._store.requeue(queue, ids, counted)
+    def _send(self, kind: _Kind, outcomes: list[_Outcome]) -> None:
+        if kind.act == 'settle':
+            self._store.settle(kind.queue, [outcome.entry_id for outcome in outcomes])
+        elif kind.act.startswith('requeue'):
+            counted = kind.act == 'requeue counted'
+            self._store.requeue(kind.queue, [outcome.entry_id for outcome in outcomes], counted)
         else:
-            self._store.settle(queue, ids)
+            tell = self._store.started if kind.act == 'started' else self._store.finished
+            tell(kind.queue, kind.consumer, [outcome.task for outcome in outcomes if outcome.task])
 
     def _postpone(self, count: int, exc: Exception) -> None:
         if not self._retry_at:
             logger.warning('cannot settle %d tasks (%r): kept, and tried again every %g s', count, exc, RETRY_INTERVAL)
         self._retry_at = monotonic() + RETRY_INTERVAL
+
+
+def _without_started_that_ended(outcomes: list[_Outcome]) -> list[_Outcome]:
+    """What is left to tell: an end says all that a start of the same task says."""
+    ended = {(outcome.kind.queue, outcome.entry_id) for outcome in outcomes if outcome.kind.act == 'finished'}
+    if not ended:
+        return outcomes
+    return [outcome for outcome in outcomes
+            if outcome.kind.act != 'started' or (outcome.kind.queue, outcome.entry_id) not in ended]

@@ -10,6 +10,7 @@ from celery.worker.request import Request
 
 from ..transport import Transport
 from .lease import Lease, keep_nothing
+from .runs import Run, watch
 
 __all__ = ('Slots',)
 
@@ -25,16 +26,22 @@ class Slots(bootsteps.StartStopStep):
     def __init__(self, consumer: Any, **kwargs: Any) -> None:
         self._held: set[str] = set()
         self._lease: Optional[Lease] = None
+        self._channel: Any = None
         self._on_close = consumer.on_close
         super().__init__(consumer, **kwargs)
 
     def include_if(self, consumer: Any) -> bool:
         return issubclass(consumer.conninfo.get_transport_cls(), Transport)
 
+    def create(self, consumer: Any) -> None:
+        # Before the strategies are built, which take the pool's method as they find it.
+        watch(consumer.pool, self._runs, lambda: self._channel.flush_soon())
+
     def start(self, consumer: Any) -> None:
         consumer.on_close = lambda: self._before_reconnect(consumer)
-        channel = consumer.task_consumer.channel
+        channel = self._channel = consumer.task_consumer.channel
         self._lease = channel.join(self._holds)
+        self._lease.skips = _is_revoked
         _wake_for_callbacks(consumer, channel.connection.cycle)
 
     def stop(self, consumer: Any) -> None:
@@ -45,6 +52,9 @@ class Slots(bootsteps.StartStopStep):
     def shutdown(self, consumer: Any) -> None:
         if self._lease is not None:
             self._lease.keep = keep_nothing
+
+    def _runs(self) -> dict[str, Run]:
+        return self._lease.runs if self._lease is not None else {}
 
     def _holds(self, message: Any) -> bool:
         return message['headers'].get('id') in self._held
@@ -65,7 +75,13 @@ class Slots(bootsteps.StartStopStep):
         started = {number: job for number, job in jobs.items() if job._accepted or job._write_to is not None}
         self._on_close()
         jobs.update(started)
-        self._held = {job.correlation_id for job in started.values()}
+        # What Celery cancels as the connection is lost, it never acks.
+        self._held = {job.correlation_id for job in started.values() if job._terminated is None}
+
+
+def _is_revoked(message: Any) -> bool:
+    """Celery's worker discards it instead of running it; what has expired, it revokes too."""
+    return message['headers'].get('id') in state.revoked
 
 
 def _eta_entries(timer: Any) -> list[Any]:
