@@ -25,8 +25,6 @@ MAX_SUB_QUEUES = 1000
 MAX_STREAMS = 64
 
 
-
-
 @dataclass(frozen=True)
 class Tenant(Options):
     """What one tenant is entitled to, over all sub-queues."""

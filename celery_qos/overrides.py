@@ -7,7 +7,7 @@ from math import inf
 from typing import Any
 
 from .checks import Check, unknown
-from .config import Egress, QoS, SubQueue
+from .config import QoS, SubQueue
 from .errors import ConfigError
 from .options import Options, storable
 
@@ -23,7 +23,7 @@ def overrides(kind: type[Options], options: Mapping[str, Any]) -> dict[str, Any]
     """Name and value of the options as they are stored; None is for a limit that infinity lifted.
 
     Arguments:
-        kind: `Tenant`, `SubQueue`, or `QoS` for a queue's algorithm and the options of its `Egress`.
+        kind: `Tenant`, `SubQueue`, `Egress`, or `QoS` for a queue's algorithm.
 
     Raises:
         ConfigError: an option is unknown, cannot be set at run time, or has a value it cannot have.
@@ -57,8 +57,8 @@ def stored_as(kind: type[Options], option: str) -> tuple[str, ...]:
 
 def _settable(kind: type[Options]) -> dict[str, Check]:
     """Option to check."""
-    if kind in (QoS, Egress):
-        found = [*fields(Egress), *(each for each in fields(QoS) if each.name == 'algorithm')]
+    if kind is QoS:
+        names = ['algorithm']
     else:
-        found = [each for each in fields(kind) if each.name != 'name']
-    return {each.name: each.metadata['check'] for each in found}
+        names = [each.name for each in fields(kind) if each.name != 'name']
+    return {each.name: each.metadata['check'] for each in fields(kind) if each.name in names}

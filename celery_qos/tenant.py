@@ -1,7 +1,8 @@
-"""Finds the tenant a task is accounted to and stamps it on the message.
+"""Finds the tenant a task is accounted to, and the sub-queue it names, and stamps them on the message.
 
-First match: ``apply_async(tenant=...)`` or the header ``tenant``; the task's ``tenant_key``; the tenant of the task
-that publishes; the empty tenant.
+The tenant, first match: ``apply_async(tenant=...)`` or the header ``tenant``; the task's ``tenant_key``; the tenant of
+the task that publishes; the empty tenant. The sub-queue: ``apply_async(sub_queue=...)`` or the header ``sub_queue``;
+the task's ``sub_queue``; none. A retry keeps both, as its headers are those of the task before.
 """
 from __future__ import annotations
 
@@ -15,13 +16,16 @@ from celery import signals
 from celery._state import _get_active_apps, _task_stack, current_app
 from celery.app.task import Context
 
+from .checks import sub_queue_name
 from .errors import ConfigError, QoSError, TenantKeyError
+from .path import keys_of, path_of
 
-__all__ = ('install', 'of_message', 'checked')
+__all__ = ('install', 'of_message', 'sub_queue_of')
 
 HEADER = 'tenant'
-#: Longest tenant key, in bytes of UTF-8.
-MAX_BYTES = 255
+SUB_QUEUE = 'sub_queue'
+#: Publishes a chord's body, or its errbacks, so it is of the body's tenant and sub-queue.
+UNLOCK = 'celery.chord_unlock'
 
 #: Task id to what a worker of this process was delivered, for as long as it is at work on it.
 _received: WeakValueDictionary[str, Any] = WeakValueDictionary()
@@ -37,60 +41,78 @@ def _remember(request: Any, **kwargs: Any) -> None:
     _received[request.id] = request
 
 
-def checked(key: Any) -> str:
-    """The key as text.
-
-    Raises:
-        TenantKeyError: it is empty, too long, not printable, or a collection.
-    """
-    if isinstance(key, (tuple, list, set, dict, bytes)):
-        raise TenantKeyError(f'tenant key {key!r}: a {type(key).__name__} cannot be one; give text or a number')
-    try:
-        text = str(key)
-    except Exception as exc:
-        raise TenantKeyError(f'tenant key of type {type(key).__name__}: cannot be made text: {exc!r}') from exc
-    if not text.isprintable():
-        raise TenantKeyError(f'tenant key {text!r}: has a character that is not printable')
-    size = len(text.encode('utf-8', 'replace'))
-    if not 1 <= size <= MAX_BYTES:
-        raise TenantKeyError(f'tenant key {text!r}: has {size} bytes of UTF-8; it must have 1 to {MAX_BYTES}')
-    return text
-
-
 def of_message(message: dict[str, Any]) -> str:
-    """The tenant a message is stamped with; '' without one.
+    """The path of the tenant that a message is stamped with; '' without one.
 
     Raises:
         QoSError: the tenant could not be found, or cannot be a key.
     """
-    key = (message.get('headers') or {}).get(HEADER)
-    if key is None:
-        key = message['properties'].get(HEADER)
-    if isinstance(key, QoSError):
-        raise key
-    return '' if key is None or key == '' else checked(key)
+    key = _stamped(message, HEADER)
+    return '' if key is None or key == '' else path_of(key)
+
+
+def sub_queue_of(message: dict[str, Any]) -> str:
+    """The sub-queue that a message names; '' where it names none.
+
+    Raises:
+        QoSError: what it names cannot be a sub-queue.
+    """
+    name = _stamped(message, SUB_QUEUE)
+    return '' if name is None or name == '' else sub_queue_name(SUB_QUEUE, name)
+
+
+def _stamped(message: dict[str, Any], header: str) -> Any:
+    value = (message.get('headers') or {}).get(header)
+    if value is None:
+        value = message['properties'].get(header)
+    if isinstance(value, QoSError):
+        raise value
+    return value
 
 
 def stamp(sender: str, headers: dict, properties: dict, body: Any, **kwargs: Any) -> None:
-    """Receiver of `celery.signals.before_task_publish`: put the tenant into the headers.
+    """Receiver of `celery.signals.before_task_publish`: put the tenant and the sub-queue into the headers.
 
     Celery logs what a receiver raises and publishes all the same, so an error travels in the header's place to
-    `of_message`, which raises it in the publisher.
+    `of_message` or `sub_queue_of`, which raises it in the publisher.
     """
-    try:
-        key = properties.pop(HEADER, None)
-        if key is None:
-            key = headers.get(HEADER)
-        if key is None:
-            key = _from_arguments(sender, headers, body)
-        if key is None:
-            key = _from_parent(headers, body)
-        if key is not None:
-            headers[HEADER] = key if key == '' else checked(key)
+    for header, find in (HEADER, _tenant), (SUB_QUEUE, _sub_queue):
+        value = properties.pop(header, None)
+        if value is None:
+            value = headers.get(header)
+        try:
+            value = find(value, sender, headers, body)
+        except QoSError as exc:
+            value = exc
+        if value is None:
+            headers.pop(header, None)
         else:
-            headers.pop(HEADER, None)
-    except QoSError as exc:
-        headers[HEADER] = exc
+            headers[header] = value
+
+
+def _tenant(key: Any, name: str, headers: dict, body: Any) -> Any:
+    """As it is stamped: text, or a list of the keys of a path."""
+    if key is None:
+        key = _from_arguments(name, headers, body)
+    if key is None:
+        key = _from_parent(headers, body)
+    if key is None or key == '':
+        return key
+    keys = keys_of(path_of(key))
+    return keys if len(keys) > 1 else keys[0]
+
+
+def _sub_queue(named: Any, name: str, headers: dict, body: Any) -> Optional[str]:
+    if named is None:
+        args, _ = _arguments(body)
+        named = _option(args[1], SUB_QUEUE) if name == UNLOCK and len(args) > 1 else \
+            getattr(_task(name), SUB_QUEUE, None)
+    if named is None or named == '':
+        return named
+    try:
+        return sub_queue_name(SUB_QUEUE, named)
+    except ConfigError as exc:
+        raise ConfigError(f'task {name!r}: {exc}') from None
 
 
 def _from_parent(headers: dict, body: Any) -> Optional[str]:
@@ -123,10 +145,8 @@ def _running() -> Iterator[Context]:
 
 def _from_arguments(name: str, headers: dict, body: Any) -> Any:
     args, kwargs = _arguments(body)
-    if name == 'celery.chord_unlock' and len(args) > 1:
-        # It publishes the chord's body, or its errbacks, so it is of the body's tenant.
-        options = args[1].get('options') or {}
-        return options.get(HEADER, (options.get('headers') or {}).get(HEADER))
+    if name == UNLOCK and len(args) > 1:
+        return _option(args[1], HEADER)
     task = _task(name)
     tenant_key = _tenant_key(task)
     if tenant_key is None:
@@ -148,6 +168,11 @@ def _from_arguments(name: str, headers: dict, body: Any) -> Any:
         raise TenantKeyError(f'task {name!r}: no argument {tenant_key!r} in the call: {exc}') from exc
     bound.apply_defaults()
     return bound.arguments.get(tenant_key)
+
+
+def _option(signature: Any, header: str) -> Any:
+    options = signature.get('options') or {}
+    return options.get(header, (options.get('headers') or {}).get(header))
 
 
 def _task(name: str) -> Any:

@@ -25,9 +25,10 @@ from celery_qos.overrides import overrides, stored_as
     (SubQueue, {'weight': 2, 'egress_weight': 3}, {'ingress': 2.0, 'egress': 3.0}),
     (SubQueue, {'capacity': 9, 'algorithm': 'pq', 'paused': True}, {'capacity': 9, 'algorithm': 'pq', 'paused': True}),
     (SubQueue, {'capacity': inf, 'rate': '1/s'}, {'capacity': None, 'rate': 1.0}),
-    *((kind, options, options) for kind in (QoS, Egress) for options in (
-        {'algorithm': 'dwrr'}, {'capacity': 5, 'streams': 2, 'workers': 3, 'idle_threshold': 4, 'idle_timeout': 0.5})),
-    (QoS, {'capacity': inf}, {'capacity': None}),
+    (QoS, {'algorithm': 'dwrr'}, {'algorithm': 'dwrr'}),
+    (Egress, {'capacity': 5, 'streams': 2, 'workers': 3, 'idle_threshold': 4, 'idle_timeout': 0.5},
+     {'capacity': 5, 'streams': 2, 'workers': 3, 'idle_threshold': 4, 'idle_timeout': 0.5}),
+    (Egress, {'capacity': inf}, {'capacity': None}),
 ])
 def test_what_is_stored(kind, options, stored):
     assert overrides(kind, options) == stored
@@ -47,7 +48,9 @@ def test_what_is_stored(kind, options, stored):
     (SubQueue, {'algorithm': 'wr'}, "algorithm: 'wr' is unknown"),
     (QoS, {'tenants': {}}, "option: 'tenants' is unknown"),
     (QoS, {'lease_seconds': 5}, "option: 'lease_seconds' is unknown"),
-    (QoS, {'streams': inf}, 'streams: inf is'),
+    (QoS, {'streams': 2}, "option: 'streams' is unknown; one of 'algorithm'"),
+    (Egress, {'streams': inf}, 'streams: inf is'),
+    (Egress, {'algorithm': 'rr'}, "option: 'algorithm' is unknown"),
 ])
 def test_what_is_refused(kind, options, complaint):
     with pytest.raises(ConfigError) as error:
@@ -57,11 +60,11 @@ def test_what_is_refused(kind, options, complaint):
 
 @pytest.mark.parametrize('kind, option, names', [
     (Tenant, 'weight', ('weight',)), (SubQueue, 'weight', ('ingress', 'egress')),
-    (SubQueue, 'ingress_weight', ('ingress',)), (SubQueue, 'rate', ('rate',)), (QoS, 'streams', ('streams',))])
+    (SubQueue, 'ingress_weight', ('ingress',)), (SubQueue, 'rate', ('rate',)), (Egress, 'streams', ('streams',))])
 def test_the_names_in_the_store(kind, option, names):
     assert stored_as(kind, option) == names
 
 
 def test_a_name_that_is_none():
     with pytest.raises(ConfigError, match="'stream' is unknown; did you mean 'streams'"):
-        stored_as(QoS, 'stream')
+        stored_as(Egress, 'stream')
