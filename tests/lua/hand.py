@@ -4,12 +4,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from itertools import count, islice
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 from redis import ConnectionPool, Redis
 
 from celery_qos import keys
-from celery_qos.store import Delivery, Store
+from celery_qos.config import QoS
+from celery_qos.store import FORGET, Delivery, Recovery, Store, Tracked
 
 __all__ = ('Hand', 'Entry', 'commands_of')
 
@@ -37,11 +38,11 @@ class Hand:
 
     # -- acts
 
-    def put(self, tenant: str = 'a', times: int = 1, priority: int = 5) -> int:
+    def put(self, tenant: str = 'a', times: int = 1, priority: int = 5, **kwargs: Any) -> int:
         """Publish; returns the last task's number."""
         number = 0
         for number in islice(self.numbers, times):
-            self.store.enqueue(self.queue, tenant, priority, {'number': str(number), 'tenant': tenant})
+            self.store.enqueue(self.queue, tenant, priority, {'number': str(number), 'tenant': tenant}, **kwargs)
         return number
 
     def hire(self, consumer: str = 'w', slots: int = 1, seconds: float = 600) -> tuple[bool, int]:
@@ -60,6 +61,35 @@ class Hand:
     def requeue(self, *deliveries: Delivery, counted: bool = True) -> int:
         return self.store.requeue(self.queue, [delivery.entry_id for delivery in deliveries], counted)
 
+    def finish(self, *deliveries: Delivery, seconds: Optional[float] = None, consumer: str = 'w') -> int:
+        """As a worker does where the delivery is tracked, else as `settle`."""
+        tracked = [self.tracked(delivery, seconds) for delivery in deliveries if b'tracked' in delivery.fields]
+        others = [delivery for delivery in deliveries if b'tracked' not in delivery.fields]
+        return self.store.finished(self.queue, consumer, tracked) + self.settle(*others)
+
+    def start(self, *deliveries: Delivery, consumer: str = 'w') -> int:
+        """Acknowledge tracked deliveries early."""
+        return self.store.started(self.queue, consumer, [self.tracked(delivery) for delivery in deliveries])
+
+    def tracked(self, delivery: Delivery, seconds: Optional[float] = None) -> Tracked:
+        return Tracked(delivery.entry_id, delivery.fields.get(b'sub', b'').decode(), delivery.fields[b'tenant'].decode(),
+                       delivery.fields[b'tracked'].decode(), seconds)
+
+    def configure(self, qos: QoS, force: bool = False) -> None:
+        self.store.declare(self.queue, qos.fingerprint, qos.stored, qos.structure, force)
+
+    def set_tenant(self, tenant: str, **options: Any) -> None:
+        self.store.set(self.queue, f'tenant:{tenant}', options)
+
+    def set_weight(self, tenant: str, weight: Optional[float]) -> None:
+        self.set_tenant(tenant, weight=FORGET if weight is None else weight)
+
+    def weight(self, tenant: str) -> float:
+        return self.store.settings(self.queue, f'tenant:{tenant}').get('weight', 1)
+
+    def sweep(self, seconds: float = 600) -> list[Recovery]:
+        return list(self.store.sweep(self.queue, seconds, 'sweeper').recoveries)
+
     def end_lease(self, consumer: str = 'w') -> None:
         """As if its time were over."""
         self.redis.zadd(keys.leases(self.ns), {consumer: 0}, xx=True)
@@ -67,7 +97,7 @@ class Hand:
     def turns(self) -> Iterator[str]:
         """The tenants in the order they are served, each task settled before the next one is read."""
         while read := self.read(at_most=1):
-            self.settle(*read)
+            self.finish(*read)
             yield read[0].fields[b'tenant'].decode()
 
     def serve(self, turns: int) -> list[str]:

@@ -112,9 +112,9 @@ def test_idle_tenants_cost_nothing(hand):
 def test_any_tenant_key_is_a_tenant_of_its_own(hand, tenant):
     hand.put('plain', times=2)
     hand.put(tenant, times=2)
-    hand.store.set_weight(hand.queue, tenant, 2)
+    hand.set_weight(tenant, 2)
     assert hand.store.waiting(hand.queue) == {'plain': 2, tenant: 2}
-    assert hand.store.weight(hand.queue, tenant) == 2
+    assert hand.weight(tenant) == 2
     hand.hire()
     assert sorted(hand.serve(4)) == sorted(['plain', tenant] * 2)
     hand.store.release(hand.queue, 'w')

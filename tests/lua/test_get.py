@@ -46,7 +46,7 @@ def test_is_held_under_a_lease(hand):
     hand.put('a')
     get(hand)
     hand.end_lease('g')
-    hand.store.sweep(hand.queue, 600)
+    hand.sweep()
     assert [entry[1:] for entry in hand.egress()] == [(1, None, True, 1)]
 
 
@@ -61,11 +61,11 @@ def test_settled_it_leaves_nothing(hand):
 def test_slots_that_its_lease_lost_come_back_with_a_lease(hand):
     hand.hire('g', slots=2)
     hand.end_lease('g')
-    hand.store.sweep(hand.queue, 600)
+    hand.sweep()
 
     assert get(hand, slots=3) is None
 
     assert hand.state()['slots'] == 2
     hand.end_lease('g')
-    assert [recovery.consumer for recovery in hand.store.sweep(hand.queue, 600)] == ['g']
+    assert [recovery.consumer for recovery in hand.sweep()] == ['g']
     assert not hand.redis.keys()

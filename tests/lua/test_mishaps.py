@@ -6,6 +6,7 @@ from redis.exceptions import ResponseError
 
 from celery_qos import keys
 from celery_qos.config import Config, QoS
+from celery_qos.config import QoS, Tenant
 from celery_qos.store import Recovery, Store
 from celery_qos.worker.lease import Lease
 from celery_qos.worker.member import Member
@@ -27,7 +28,7 @@ def test_flushall(hand):
     hand.redis.flushall()
     assert hand.settle(task) == 0
     assert hand.requeue(task) == 0
-    assert hand.store.sweep(hand.queue, 600) == []
+    assert hand.sweep() == []
     hand.put('b')
     assert hand.hire() == (True, 0)
     assert hand.serve(1) == ['b']
@@ -53,7 +54,7 @@ def test_every_act_bears_a_missing_group(hand, act):
     hand.put('a', times=3)
     task, = hand.read()
     hand.redis.xgroup_destroy(keys.egress(hand.ns), keys.GROUP)
-    arguments = {'sweep': [600], 'get': ['g', 1, 600], 'release': ['w'], 'settle': [[task.entry_id]],
+    arguments = {'sweep': [600, 'sweeper'], 'get': ['g', 1, 600], 'release': ['w'], 'settle': [[task.entry_id]],
                  'reclaim': ['w', []]}.get(act, [])
     getattr(hand.store, act)(hand.queue, *arguments)
 
@@ -122,14 +123,15 @@ class TestOutOfMemory:
         assert before == (hand.redis.xlen(keys.tenant_stream(hand.ns, 'a', 5)), hand.store.waiting(hand.queue))
 
     def test_a_worker_may_come_with_another_config(self, hand):
-        hand.store.declare(hand.queue, 'newer', {'default:weight': 2.0})
-        hand.store.declare('another', 'newer', {'default:weight': 2.0})
-        assert hand.store.weight(hand.queue, 'a') == 2
+        newer = QoS(default_tenant=Tenant(2))
+        hand.configure(newer)
+        hand.store.declare('another', newer.fingerprint, newer.stored, newer.structure)
+        assert hand.weight('a') == 2
 
     def test_leases_are_renewed_and_workers_may_come(self, hand):
         assert hand.hire(slots=2) == (False, 0)
         assert hand.hire('another') == (True, 0)
-        assert hand.store.sweep(hand.queue, 600) == []
+        assert hand.sweep() == []
 
     def test_tasks_are_settled_requeued_and_delivered(self, hand):
         first, second = self.tasks
@@ -140,7 +142,7 @@ class TestOutOfMemory:
         hand.store.declare(hand.queue)
 
     def test_only_dead_workers_tasks_are_delivered_again(self, hand):
-        recovered = hand.store.sweep(hand.queue, 600)
+        recovered = hand.sweep()
         assert recovered == ([Recovery('w', 2, True)] if self.dies else [])
 
     def test_workers_may_leave_and_queues_may_be_purged(self, hand):
@@ -152,7 +154,7 @@ def test_every_key_has_the_prefix_and_the_queues_hash_tag(redis):
     store = Store(redis, prefix='shop-')
     hand = Hand(store)
     hand.hire()
-    store.declare('q', 'config', {'default:weight': 1.0})
+    hand.configure(QoS(tenants={'capped': Tenant(max_in_flight=1), 'rated': Tenant(rate=0.1), 'kept': Tenant(capacity=1)}))
     store.mark_transient('q', 60_000)
     for tenant in 'a', 'b', 'c{d}':
         hand.put(tenant, times=4)

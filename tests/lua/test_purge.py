@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import pytest
 
+from celery_qos.config import QoS, Tenant
 from celery_qos.scripts import script
 
 
@@ -32,7 +33,7 @@ class TestPurge:
         with hand.redis.pipeline(transaction=False) as pipe:
             enqueue = script('enqueue')
             for number in range(tenants):
-                pipe.eval(enqueue.source, 1, hand.ns, f't{number}', 5, 'number', number)
+                pipe.eval(enqueue.source, 1, hand.ns, f't{number}', 5, '', '', 0, 'number', number)
             pipe.execute()
         purged, calls, done = 0, 0, 0
         while not done:
@@ -60,8 +61,8 @@ class TestPurge:
 
 class TestDelete:
     def test_takes_everything(self, hand):
-        hand.store.declare(hand.queue, 'config', {'default:weight': 2.0})
-        hand.store.set_weight(hand.queue, 'a', 3)
+        hand.configure(QoS(default_tenant=Tenant(2)))
+        hand.set_weight('a', 3)
         hand.hire(slots=2)
         hand.put('a', times=5)
         hand.read(at_most=1)

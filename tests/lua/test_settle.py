@@ -38,7 +38,7 @@ def test_a_zombies_settle_changes_nothing(hand):
     task, = hand.read('zombie')
     hand.end_lease('zombie')
     hand.hire('w')
-    hand.store.sweep(hand.queue, 600)
+    hand.sweep()
     hand.read('w')
     before = hand.egress()
 
@@ -77,7 +77,7 @@ def test_the_last_task_of_a_reader_without_lease_leaves_nothing(hand):
     hand.hire('late')
     hand.put('a')
     hand.end_lease('late')
-    hand.store.sweep(hand.queue, 600)
+    hand.sweep()
     task, = hand.read('late')
     assert hand.settle(task) == 1
     assert not hand.redis.keys()

@@ -47,7 +47,7 @@ def test_the_blocking_read_of_several_queues(store, pair):
 
 def test_waiting_takes_nothing(store, pair):
     hand = pair[0]
-    hand.reader.connection.send_command(*store.wait_command({'one': '0-0'}, 1000))
+    hand.reader.connection.send_command(*store.wait_command({('one', 0): '0-0'}, 1000))
     seen = store.parse_read(['one'], hand.reader.connection.read_response())
     assert [int(delivery.fields[b'number']) for delivery in seen] == [1]
     assert hand.egress()[0].owner is None

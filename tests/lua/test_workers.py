@@ -21,7 +21,7 @@ class TestLease:
         hand.read()
         hand.end_lease()
         assert hand.hire() == (False, 0)
-        assert hand.store.sweep(hand.queue, 600) == []
+        assert hand.sweep() == []
         assert hand.egress()[0].owner == 'w'
 
     def test_lasts_as_long_as_it_says_by_the_servers_clock(self, hand):
@@ -117,7 +117,7 @@ class TestSweep:
         hand.read('dies', 2)
         hand.end_lease('dies')
 
-        assert hand.store.sweep(hand.queue, 600) == [Recovery('dies', 2, True)]
+        assert hand.sweep() == [Recovery('dies', 2, True)]
 
         assert [entry[1:] for entry in hand.egress()] == [
             (3, None, False, 0), (1, None, True, 1), (2, None, True, 1)]
@@ -130,7 +130,7 @@ class TestSweep:
         hand.put('a', times=5)
         hand.read('dies', 2)
         hand.end_lease('dies')
-        hand.store.sweep(hand.queue, 600)
+        hand.sweep()
         assert sorted(hand.in_egress()) == [1, 2, 3]
         hand.settle(*hand.read('lives', 2))
         assert len(hand.in_egress()) == 1
@@ -141,7 +141,7 @@ class TestSweep:
             hand.hire('dies')
             hand.read('dies')
             hand.end_lease('dies')
-            hand.store.sweep(hand.queue, 600)
+            hand.sweep()
             assert hand.egress()[0].failures == deaths
 
     def test_a_live_worker_keeps_its_tasks_however_long_they_run(self, hand):
@@ -150,7 +150,7 @@ class TestSweep:
         hand.read('lives')
         for _ in range(3):
             hand.hire('lives')
-            assert hand.store.sweep(hand.queue, 600) == []
+            assert hand.sweep() == []
         assert hand.egress()[0].owner == 'lives'
 
     def test_a_consumer_is_deleted_only_once_it_holds_nothing(self, hand):
@@ -159,7 +159,7 @@ class TestSweep:
         hand.read('dies')
         hand.end_lease('dies')
         for left, done in (150, False), (50, False), (0, True):
-            (_, _, finished), = hand.store.sweep(hand.queue, 600)
+            (_, _, finished), = hand.sweep()
             assert finished is done
             assert sum(entry.owner == 'dies' for entry in hand.egress()) == left
             assert ('dies' in hand.consumers()) is not done
@@ -171,7 +171,7 @@ class TestSweep:
             hand.put('a')
             hand.read(f'w{number}')
             hand.end_lease(f'w{number}')
-        while hand.store.sweep(hand.queue, 600):
+        while hand.sweep():
             pass
         assert all(entry.owner is None and entry.failures == 1 for entry in hand.egress())
         assert len(hand.egress()) == 25
@@ -181,26 +181,26 @@ class TestSweep:
         hand.hire('late')
         hand.end_lease('late')
         hand.put('a')
-        hand.store.sweep(hand.queue, 600)
+        hand.sweep()
         hand.read('late')
 
-        hand.store.sweep(hand.queue, 600)
+        hand.sweep()
         assert hand.redis.zrange(keys.leases(hand.ns), 0, -1) == [b'late']
         assert hand.egress()[0].owner == 'late'
 
         hand.end_lease('late')
-        assert hand.store.sweep(hand.queue, 600) == [Recovery('late', 1, True)]
+        assert hand.sweep() == [Recovery('late', 1, True)]
         assert hand.egress()[0].owner is None
 
     def test_of_nothing(self, hand):
-        assert hand.store.sweep(hand.queue, 600) == []
+        assert hand.sweep() == []
         assert not hand.redis.keys()
 
     def test_fills_slots_that_no_event_filled(self, hand):
         hand.hire(slots=2)
         hand.put('a', times=4)
         hand.redis.xtrim(keys.egress(hand.ns), 0, approximate=False)
-        hand.store.sweep(hand.queue, 600)
+        hand.sweep()
         assert hand.in_egress() == [3, 4]
 
 

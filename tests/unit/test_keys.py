@@ -12,13 +12,17 @@ KEYS_LUA = (files('celery_qos') / 'lua' / 'lib' / 'keys.lua').read_text()
 #: Names of the Lua file, such as EGRESS, which the functions of the Python file bear in small letters.
 NAMES = re.findall(r'^local ([A-Z]+) = NS \.\.', KEYS_LUA, re.MULTILINE)
 
+#: Keys of a node, of a stream or of a consumer.
+FUNCTIONS = {'ready': keys.ready, 'finish': keys.finish, 'owing': keys.owing, 'egress': keys.egress,
+             'running': keys.running, 'tenant_stream': keys.tenant_stream}
+
 
 def spelled_by_lua(redis, ns: str, expression: str) -> str:
     return redis.eval(f'{KEYS_LUA}\nreturn {expression}', 1, ns).decode()
 
 
 def test_both_name_the_same_keys():
-    in_python = set(keys.__all__) - {'GROUP', 'namespace', 'tenant_stream'}
+    in_python = set(keys.__all__) - {'GROUP', 'PART', 'ROOT', 'namespace', 'tenant_id'} - set(FUNCTIONS)
     assert {name.lower() for name in NAMES} == in_python
 
 
@@ -29,12 +33,30 @@ def test_both_spell_them_alike(redis, name, queue):
     assert spelled_by_lua(redis, ns, name) == getattr(keys, name.lower())(ns)
 
 
-@pytest.mark.parametrize('tenant', ['', 'a', 'a b', ':', '{', 'ä'])
-@pytest.mark.parametrize('priority', [0, 9])
-def test_both_spell_tenant_streams_alike(redis, tenant, priority):
+@pytest.mark.parametrize('name, argument', [
+    *[(name, node) for name in ('ready', 'finish', 'owing') for node in (keys.ROOT, '', 'high', ':a', 'high:a\x1fb')],
+    ('egress', 0), ('egress', 1), ('egress', 12), ('running', 'w')])
+def test_both_spell_those_of_something_alike(redis, name, argument):
     ns = keys.namespace('q')
-    in_lua = redis.eval(f'{KEYS_LUA}\nreturn tenant_stream(ARGV[1], ARGV[2])', 1, ns, tenant, priority).decode()
-    assert in_lua == keys.tenant_stream(ns, tenant, priority)
+    value = argument if isinstance(argument, int) else f"'{argument}'"
+    assert spelled_by_lua(redis, ns, f'{name}({value})') == FUNCTIONS[name](ns, argument)
+
+
+@pytest.mark.parametrize('tenant', ['', 'a', 'a b', ':', '{', 'ä', 'a\x1fb'])
+@pytest.mark.parametrize('sub_queue', ['', 'high'])
+@pytest.mark.parametrize('priority', [0, 9])
+def test_both_spell_tenant_streams_alike(redis, tenant, sub_queue, priority):
+    ns, tenant_id = keys.namespace('q'), keys.tenant_id(tenant, sub_queue)
+    in_lua = redis.eval(f'{KEYS_LUA}\nreturn tenant_stream(ARGV[1], ARGV[2])', 1, ns, tenant_id, priority).decode()
+    assert in_lua == keys.tenant_stream(ns, tenant, priority, sub_queue)
+
+
+@pytest.mark.parametrize('tenant', ['', 'a', ':', 'a:b', 'a\x1fb'])
+@pytest.mark.parametrize('sub_queue', ['', 'high'])
+def test_lua_takes_ids_apart_as_python_makes_them(redis, tenant, sub_queue):
+    tenant_id = keys.tenant_id(tenant, sub_queue)
+    assert redis.eval(f'{KEYS_LUA}\nreturn {{split(ARGV[1])}}', 1, 'ns', tenant_id) == [
+        sub_queue.encode(), tenant.encode()]
 
 
 def test_both_name_the_group_alike(redis):
@@ -44,7 +66,11 @@ def test_both_name_the_group_alike(redis):
 def test_no_two_keys_are_the_same():
     ns = keys.namespace('q')
     spelled = [getattr(keys, name.lower())(ns) for name in NAMES]
-    spelled += [keys.tenant_stream(ns, tenant, priority) for tenant in ('', '0:', ':', 'a') for priority in (0, 1)]
+    spelled += [keys.tenant_stream(ns, tenant, priority, sub_queue) for tenant in ('', '0:', ':', 'a')
+                for priority in (0, 1) for sub_queue in ('', 'a')]
+    nodes = keys.ROOT, '', 'a', ':', ':a', 'a:b'
+    spelled += [kind(ns, node) for kind in (keys.ready, keys.finish, keys.owing) for node in nodes]
+    spelled += [keys.egress(ns), keys.egress(ns, 1), keys.running(ns, 'w')]
     assert len(set(spelled)) == len(spelled)
 
 

@@ -24,6 +24,7 @@ end
 local function check_types()
   redis.call('ZCARD', ready(QUEUE.top))
   redis.call('ZCARD', finish(QUEUE.top))
+  redis.call('HLEN', WAITING)
 end
 
 local function virtual_time(node)
