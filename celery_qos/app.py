@@ -5,7 +5,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Optional
 
-from .config import Config, QoS, check_weight
+from .config import Config, Egress, QoS, SubQueue, Tenant
+from .errors import ConfigError
+from .options import Options
+from .overrides import overrides, stored_as
+from .path import parse_path
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -35,29 +39,110 @@ def control(app: Celery) -> Control:
 
 
 class Control:
-    """Settings at run time. They are kept in Redis, win over the config, and act on tasks that already wait."""
+    """Options at run time. They are kept in Redis, win over the config, and act on tasks that already wait.
+
+    Each pair of methods reads or sets the options that the class of that name has. An option that is set to None is
+    again what the config says; infinity lifts a `capacity`, a `max_in_flight` or a `rate`. `queue` is a Celery queue,
+    by default the app's default queue.
+
+    Raises:
+        ConfigError: there is no such option, or it cannot have that value.
+        TenantKeyError: there can be no such tenant.
+    """
 
     def __init__(self, app: Celery) -> None:
         self.app = app
 
-    def weight(self, tenant: Any, queue: Optional[str] = None) -> float:
-        """The tenant's weight in force."""
+    def tenant(self, tenant: Any, queue: Optional[str] = None) -> dict[str, Any]:
+        """What the tenant is entitled to."""
+        return self._read(Tenant, f'tenant:{parse_path(tenant)}', queue)
+
+    def set_tenant(self, tenant: Any, queue: Optional[str] = None, **options: Any) -> None:
+        """Such as ``set_tenant('acme', weight=3, rate='100/m')``, or ``paused=True``."""
+        self._check_sub_queue(options.get('sub_queue'), queue)
+        self._set(Tenant, f'tenant:{parse_path(tenant)}', queue, options)
+
+    def default_tenant(self, queue: Optional[str] = None) -> dict[str, Any]:
+        """What a tenant is entitled to that is neither configured nor set by name."""
+        return self._read(Tenant, 'default', queue)
+
+    def set_default_tenant(self, queue: Optional[str] = None, **options: Any) -> None:
+        self._check_sub_queue(options.get('sub_queue'), queue)
+        self._set(Tenant, 'default', queue, options)
+
+    def sub_queues(self, queue: Optional[str] = None) -> dict[str, dict[str, Any]]:
+        """The options of each sub-queue, in declared order."""
         with self._store() as store:
-            return store.weight(self._queue(queue), str(tenant))
+            names = store.sub_queues(self._queue(queue))
+        return {name: self.sub_queue(name, queue) for name in names}
 
-    def set_weight(self, tenant: Any, weight: Optional[float], queue: Optional[str] = None) -> None:
-        """Set the tenant's weight; None goes back to the config's.
+    def sub_queue(self, name: str, queue: Optional[str] = None) -> dict[str, Any]:
+        options = self._read(SubQueue, f'sub:{name}', queue)
+        for half in 'ingress', 'egress':
+            options[f'{half}_weight'] = options.pop(half, None)
+        del options['name'], options['weight']
+        return options
 
-        Raises:
-            ConfigError: `weight` cannot be a weight.
+    def set_sub_queue(self, name: str, queue: Optional[str] = None, **options: Any) -> None:
+        self._check_sub_queue(name, queue)
+        self._set(SubQueue, f'sub:{name}', queue, options)
+
+    def queue(self, queue: Optional[str] = None) -> dict[str, Any]:
+        """The queue's `algorithm`, and how many tasks may wait in its sub-queues in all."""
+        sub_queues = self.sub_queues(queue).values()
+        return {'algorithm': self._read(QoS, 'queue', queue)['algorithm'],
+                'capacity': sum(options['capacity'] or 0 for options in sub_queues) if sub_queues else None}
+
+    def set_queue(self, queue: Optional[str] = None, **options: Any) -> None:
+        """The queue's `algorithm`."""
+        self._set(QoS, 'queue', queue, options)
+
+    def egress(self, queue: Optional[str] = None) -> dict[str, Any]:
+        options = self._read(Egress, 'queue', queue)
+        return {name: options[name] for name in Egress.__dataclass_fields__}
+
+    def set_egress(self, queue: Optional[str] = None, **options: Any) -> None:
+        self._set(Egress, 'queue', queue, options)
+
+    def configure(self, qos: QoS, queue: Optional[str] = None) -> None:
+        """Have the queue work by another config, though it is at work: other algorithms, other sub-queues.
+
+        What waits is served on. Processes that are started later must have the new config.
         """
-        if weight is not None:
-            check_weight(weight)
         with self._store() as store:
-            store.set_weight(self._queue(queue), str(tenant), weight)
+            store.declare(self._queue(queue), qos.fingerprint, qos.stored, qos.structure, force=True)
+
+    def counters(self, queue: Optional[str] = None) -> dict[tuple[str, str], int]:
+        """What became of tasks that found no room: (`on_full`, sub-queue) to how many, since the queue exists."""
+        with self._store() as store:
+            return store.counters(self._queue(queue))
 
     def _queue(self, queue: Optional[str]) -> str:
         return queue or self.app.conf.task_default_queue
+
+    def _read(self, kind: type[Options], of: str, queue: Optional[str]) -> dict[str, Any]:
+        with self._store() as store:
+            found = store.settings(self._queue(queue), of)
+        defaults = {each: getattr(kind, each, None) for each in kind.__dataclass_fields__}
+        return {**defaults, **found}
+
+    def _set(self, kind: type[Options], of: str, queue: Optional[str], options: Mapping[str, Any]) -> None:
+        from .store import FORGET
+
+        forgotten = [name for name, value in options.items() if value is None]
+        values = {stored: FORGET for name in forgotten for stored in stored_as(kind, name)}
+        values.update(overrides(kind, {name: value for name, value in options.items() if value is not None}))
+        with self._store() as store:
+            store.set(self._queue(queue), of, values)
+
+    def _check_sub_queue(self, name: Optional[str], queue: Optional[str]) -> None:
+        if name is None:
+            return
+        with self._store() as store:
+            known = store.sub_queues(self._queue(queue))
+        if name not in known:
+            raise ConfigError(f'sub_queue: {name!r} is unknown in queue {self._queue(queue)!r}; '
+                              f'it has {", ".join(map(repr, known)) or "none"}')
 
     @contextmanager
     def _store(self) -> Iterator[Store]:

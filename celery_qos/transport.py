@@ -22,6 +22,7 @@ from . import tenant, worker
 from .address import TLSConnection, take_address
 from .codec import delivery_tag, encode, parse_delivery_tag, tracked
 from .config import Config
+from .evaluators import percent_of
 from .poller import READER, Poller
 from .reader import Reader
 from .store import Delivery, Store
@@ -164,9 +165,13 @@ class Channel(kombu_redis.Channel):
     def _put(self, queue: str, message: dict, **kwargs: Any) -> None:
         ttl_ms = None if 'task' in (message.get('headers') or {}) else self._transient_ttl_ms(queue)
         if ttl_ms is None:
-            key = tenant.of_message(message)
+            key, sub_queue = tenant.of_message(message), tenant.sub_queue_of(message)
+            evaluate = self.config.of(queue).evaluate
+            percent = percent_of(evaluate, message) if evaluate and not sub_queue else None
+            # A retry was admitted before: refused now, it would be lost.
+            exempt = bool((message.get('headers') or {}).get('retries'))
             self.keep_marks()
-            self.store.enqueue(queue, key, self._step_of(message), encode(message, key))
+            self.store.enqueue(queue, key, self._step_of(message), encode(message, key), sub_queue, percent, exempt)
         else:
             super()._put(queue, self._with_encoded_body(message), **kwargs)
             self._create_client().pexpire(self._q_for_pri(queue, self._step_of(message)), ttl_ms)
