@@ -144,8 +144,13 @@ class Store:
             raise ConfigError(_contradiction(queue, json.loads(contradicted[0]), structure or {}))
 
     def streams(self, queue: str) -> int:
-        """How many streams the queue's egress has, as far as this store was told."""
+        """How many streams the queue's egress has, as far as this store was told, or one that it shares with."""
         return self._streams.get(queue, 1)
+
+    def share_streams(self, other: Store) -> None:
+        """Have this store and `other`, of the same database, know what either is told."""
+        other._streams.update(self._streams)
+        self._streams = other._streams
 
     def size(self, queue: str) -> Optional[int]:
         """Tasks that no worker holds yet, or None where there is no such queue."""
@@ -284,9 +289,18 @@ class Store:
         """Let another one loop."""
         self.client.zrem(keys.sweepers(self.namespace(queue)), sweeper)
 
-    def wait_bell(self, queues: Iterable[str], seconds: float) -> None:
-        """Wait until something is enqueued that a loop which sleeps must look at, for at most `seconds`."""
-        self.client.blpop([keys.bell(self.namespace(queue)) for queue in queues], timeout=seconds)
+    def wait_bell(self, queues: Iterable[str], seconds: float) -> bool:
+        """Wait until something is enqueued that a loop which sleeps must look at, for at most `seconds`.
+
+        Returns:
+            Whether there is. False may come early: no command blocks as long as the connection's timeout.
+        """
+        limit = self.client.get_connection_kwargs().get('socket_timeout')
+        if limit:
+            seconds = min(seconds, limit / 2)
+        # Redis 6.2 takes what is less than a millisecond for no limit.
+        seconds = max(seconds, 0.01)
+        return self.client.blpop([keys.bell(self.namespace(queue)) for queue in queues], timeout=seconds) is not None
 
     # -- settings
 
@@ -357,9 +371,10 @@ class Store:
                 'STREAMS', *streams, *['>'] * len(streams)]
 
     def wait_command(self, seen: Mapping[tuple[str, int], str], block_ms: int) -> list:
-        """Wait until a stream has an entry past the id given for its queue and number; takes nothing."""
+        """Wait until a stream has an entry past the one given for its queue and number; takes nothing."""
         streams = [keys.egress(self.namespace(queue), stream) for queue, stream in seen]
-        return ['XREAD', 'COUNT', 1, 'BLOCK', block_ms, 'STREAMS', *streams, *seen.values()]
+        return ['XREAD', 'COUNT', 1, 'BLOCK', block_ms, 'STREAMS', *streams,
+                *[entry_id.rpartition(':')[2] for entry_id in seen.values()]]
 
     def unblock(self, connection_id: int) -> None:
         """Have a blocked read answered at once, with nothing; without the right to, it ends by itself."""

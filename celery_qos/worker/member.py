@@ -5,6 +5,7 @@ import atexit
 import os
 import socket
 from collections.abc import Callable
+from time import monotonic
 from typing import Any, Optional
 from uuid import uuid4
 
@@ -16,11 +17,16 @@ from ..store import Store
 from . import native
 from .lease import Lease, keep_nothing
 from .settler import Settler
-from .sweep import sweep
+from .sweep import Sweeper
 
 __all__ = ('Member', 'member_of')
 
 logger = get_logger(__name__)
+
+#: Seconds until the thread looks again, where no queue is consumed yet.
+FIRST_LOOK = 0.1
+#: Seconds that one command may block, below redis-py's default socket timeout of 5 s.
+LONGEST_BLOCK = 2.0
 
 
 class Member:
@@ -38,8 +44,14 @@ class Member:
         self._config = config
         self._name = f'{socket.gethostname()}:{self.pid}:{uuid4().hex[:8]}'
         self._leases: list[Lease] = []
+        self._sweeper = Sweeper(self._name, config)
         self._thread_store = new_store()
+        self._thread_store.share_streams(self.store)
         self._thread_runs = False
+        #: When leases are renewed next, by `time.monotonic`.
+        self._renew_at = 0.0
+        #: Something failed since the last renewal, and between the last two.
+        self._failed = self._failed_before = False
         self._lock = native.allocate_lock()
         #: Never released: to wait for it is to sleep, in this thread only.
         self._clock = native.allocate_lock()
@@ -70,32 +82,63 @@ class Member:
         """The process ends: give every slot back."""
         if self.pid == os.getpid():
             self.settler.flush(last=True)
+            self._sweeper.leave(self.store)
             for lease in self._leases:
                 if lease.queues:
                     lease.give_up()
 
     def _run(self) -> None:
-        failed = False
+        self._renew_at = 0.0
         while self._goes_on():
-            interval = min(lease.interval for lease in self._leases)
-            self._clock.acquire(timeout=interval)
-            try:
-                self._tick(self._thread_store)
-                failed = False
-            except (RedisError, OSError) as exc:
-                if not failed:
-                    logger.warning('cannot renew the leases of %s (%r): tried again every %g s',
-                                   self._name, exc, interval)
-                failed = True
-            except Exception:
-                logger.exception('the lease thread of %s goes on after an error', self._name)
+            if monotonic() >= self._renew_at:
+                self._renew_at = monotonic() + self._interval
+                self._failed_before, self._failed = self._failed, False
+                if not self._try(self._renew):
+                    continue
+            if self._try(self._sweep):
+                self._try(self._wait)
 
     def _goes_on(self) -> bool:
         with self._lock:
-            self._thread_runs = any(lease.active or lease.queues for lease in self._leases)
+            self._thread_runs = bool(self._sweeper.places) or any(
+                lease.active or lease.queues for lease in self._leases)
             return self._thread_runs
 
-    def _tick(self, store: Store) -> None:
+    @property
+    def _interval(self) -> float:
+        return min(lease.interval for lease in self._leases)
+
+    @property
+    def _queues(self) -> set[str]:
+        return {queue for lease in list(self._leases) for queue in lease.queues}
+
+    def _try(self, act: Callable[[Store], None]) -> bool:
+        """False where Redis does not answer: it is left alone until the next renewal."""
+        try:
+            act(self._thread_store)
+        except ResponseError as exc:
+            self._complain(exc)     # it may be of one queue only
+        except (RedisError, OSError) as exc:
+            self._complain(exc)
+            self._rest(self._renew_at)
+            return False
+        except Exception:
+            logger.exception('the lease thread of %s goes on after an error', self._name)
+            self._rest(self._renew_at)
+            return False
+        return True
+
+    def _complain(self, exc: Exception) -> None:
+        """Once, until everything went well from one renewal to the next."""
+        if not self._failed and not self._failed_before:
+            logger.warning('cannot renew the leases of %s, or sweep its queues (%r): tried again every %g s',
+                           self._name, exc, self._interval)
+        self._failed = True
+
+    def _rest(self, until: float) -> None:
+        self._clock.acquire(timeout=max(0, until - monotonic()))
+
+    def _renew(self, store: Store) -> None:
         refusal: Optional[ResponseError] = None
         for lease in list(self._leases):
             try:
@@ -105,13 +148,29 @@ class Member:
                     lease.release_left(store)
             except ResponseError as exc:
                 refusal = exc       # it may be of one queue only, and no lease may end for the sake of another
-        for queue in {queue for lease in self._leases for queue in lease.queues}:
-            try:
-                sweep(store, queue, self._config.of(queue).lease_seconds)
-            except ResponseError as exc:
-                refusal = exc
         if refusal:
             raise refusal
+
+    def _sweep(self, store: Store) -> None:
+        self._sweeper.run(store, self._queues, self._interval)
+
+    def _wait(self, store: Store) -> None:
+        """Block until a loop or a renewal is due, or the bell rings."""
+        until = min(self._renew_at, self._sweeper.due)
+        if not self._queues:
+            until = min(until, monotonic() + FIRST_LOOK)
+        places = self._sweeper.places
+        if not places:
+            self._rest(until)
+            return
+        try:
+            while (seconds := until - monotonic()) > 0:
+                if store.wait_bell(places, min(seconds, LONGEST_BLOCK)):
+                    self._sweeper.wake()
+                    break
+        except ResponseError:
+            self._rest(until)       # without the bell, what is due by the clock is done in time
+            raise
 
 
 _members: dict[tuple, Member] = {}
