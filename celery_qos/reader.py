@@ -52,8 +52,8 @@ class Reader:
         self._no_ack: set[str] = set()
         #: What the server calls the connection, None where it does not tell.
         self._connection_id: Optional[int] = None
-        #: Queue to the last id of its egress that a wait has seen.
-        self._seen: dict[str, str] = {}
+        #: Queue and shard of its egress to the last entry of it that was seen.
+        self._seen: dict[tuple[str, int], str] = {}
 
     @cached_property
     def client(self) -> Redis:
@@ -61,6 +61,7 @@ class Reader:
         return Redis(connection_pool=self._channel.async_pool)
 
     def add(self, queue: str, no_ack: bool) -> None:
+        self._channel.store.share_streams(self._channel.member.store)
         if queue not in self.queues:
             self.queues.append(queue)
         if no_ack:
@@ -71,7 +72,8 @@ class Reader:
         self.queues.remove(queue)
         self.callbacks.pop(queue, None)
         self._no_ack.discard(queue)
-        self._seen.pop(queue, None)
+        for stream in [stream for stream in self._seen if stream[0] == queue]:
+            del self._seen[stream]
         if self.pending is not None and self._takes and queue in self._asked:
             self._recall()
         for delivery in [delivery for delivery in self._inbox if delivery.queue == queue]:
@@ -109,6 +111,11 @@ class Reader:
         if 'client' in self.__dict__ and self.client.connection is not None:
             self.client.connection.disconnect()
 
+    @property
+    def _streams(self) -> list[tuple[str, int]]:
+        """Queue and shard of every stream that is read."""
+        return [(queue, shard) for queue in self.queues for shard in range(self._channel.store.streams(queue))]
+
     def begin_turn(self) -> None:
         """In the event loop, before it polls."""
         self._channel.flush()
@@ -117,9 +124,9 @@ class Reader:
         self.read()
 
     def refill(self) -> None:
-        """With less room than queues, take without waiting: a read's COUNT would hold for each queue alone."""
+        """With less room than streams, take without waiting: a read's COUNT would hold for each stream alone."""
         room = self._channel.qos.room
-        if 0 < room < len(self.queues) and self.pending is None and not self._inbox:
+        if room and self.pending is None and not self._inbox and room < len(self._streams):
             self.queues.append(self.queues.pop(0))
             try:
                 self._accept(self._channel.store.take(self.queues, self._channel.lease.consumer, room))
@@ -142,12 +149,13 @@ class Reader:
             return
         self._channel.connection.cycle.register_reader(self._channel)
         self._asked = list(self.queues)
-        self._takes = room >= len(self._asked)
+        streams = self._streams
+        self._takes = room >= len(streams)
         if self._takes:
             command = self._channel.store.read_command(
-                self._asked, self._channel.lease.consumer, room // len(self._asked), BLOCK_MS)
+                self._asked, self._channel.lease.consumer, room // len(streams), BLOCK_MS)
         else:
-            seen = {queue: self._seen.get(queue, '0') for queue in self._asked}
+            seen = {stream: self._seen.get(stream, '0') for stream in streams}
             command = self._channel.store.wait_command(seen, BLOCK_MS)
         self.pending, self._since = self.client.connection, monotonic()
         self.client.connection.send_command(*command)
@@ -180,7 +188,7 @@ class Reader:
         if self._takes:
             self._accept(deliveries)
         for delivery in deliveries:
-            self._seen[delivery.queue] = delivery.entry_id
+            self._seen[delivery.queue, delivery.stream] = delivery.entry_id
 
     def _accept(self, deliveries: list[Delivery]) -> None:
         for delivery in deliveries:
@@ -226,7 +234,6 @@ class Reader:
     def decode(self, delivery: Delivery) -> Optional[dict[str, Any]]:
         """The message of a delivery; None where it is none, which is logged and removed."""
         tag = delivery_tag(delivery.queue, delivery.entry_id)
-        self._channel.track(delivery, tag)
         try:
             raw = self._channel.lease.held[tag] = decode(delivery)
         except ValueError as exc:
