@@ -234,6 +234,7 @@ class Reader:
     def decode(self, delivery: Delivery) -> Optional[dict[str, Any]]:
         """The message of a delivery; None where it is none, which is logged and removed."""
         tag = delivery_tag(delivery.queue, delivery.entry_id)
+        self._channel.track(delivery, tag)
         try:
             raw = self._channel.lease.held[tag] = decode(delivery)
         except ValueError as exc:
