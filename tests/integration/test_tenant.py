@@ -39,10 +39,14 @@ def tenants(redis):
     def read():
         found = []
         for key in redis.keys('{qos:celery:0}:tenant:*'):
-            tenant = key.decode().split(':tenant:', 1)[1].split(':', 1)[1]
+            sub_queue, tenant = key.decode().split(':tenant:', 1)[1].split(':', 2)[1:]
+            tenant = tenant.removesuffix('\x1f')       # its own tasks, beside those of the tenants inside it
             for _, fields in redis.xrange(key):
+                assert sub_queue == ''
                 assert fields[b'tenant'].decode() == tenant
-                assert json.loads(fields[b'headers']).get('tenant', '') == tenant
+                stamped = json.loads(fields[b'headers']).get('tenant', '')
+                assert stamped == (tenant.split('\x1f') if '\x1f' in tenant else tenant)
+                assert 'tenant' not in json.loads(fields[b'properties'])
                 found.append(tenant)
         Connection(f'qos+socket://{redis.connection_pool.connection_kwargs["path"]}').channel().queue_purge('celery')
         return sorted(found)
@@ -70,6 +74,21 @@ def test_tenant_key_names_an_argument(app, tenants):
     job.delay('x', 'rest', 1, 2, flag=True)
     assert tenants() == ['anonymous', 'args', 'first', 'immutable', 'keyword', 'kwargs', 'positional', 'rest',
                          'signature']
+
+
+def test_tenant_key_can_give_a_path(app, tenants):
+    @app.task(tenant_key=lambda account, user=None: (account, user) if user else account)
+    def job(account, user=None): ...
+
+    @app.task(tenant_key='path')
+    def by_name(path): ...
+    job.delay('acme', 'alice')
+    job.delay('acme', 7)
+    job.delay('acme')
+    by_name.delay(['acme', 'bob'])
+    job.apply_async(('acme', 'alice'), tenant=('option', 'x'))
+    job.s('acme', 'alice').set(tenant=('set', 'x')).delay()
+    assert tenants() == ['acme', 'acme\x1f7', 'acme\x1falice', 'acme\x1fbob', 'option\x1fx', 'set\x1fx']
 
 
 def test_tenant_key_can_be_a_callable(app, tenants):
@@ -266,6 +285,11 @@ GOOD = {
     'glob': ('*[x]?', '*[x]?'),
     'unicode': ('Zoë ☃ 李', 'Zoë ☃ 李'),
     '255 bytes': ('ü' * 127 + 'x', 'ü' * 127 + 'x'),
+    'path': (('acme', 'alice'), 'acme\x1falice'),
+    'path of numbers': ([1, UUID(int=7), 'x'], '1\x1f00000000-0000-0000-0000-000000000007\x1fx'),
+    'path of one': (('acme',), 'acme'),
+    'path of long ones': (('x' * 255,) * 3, '\x1f'.join(['x' * 255] * 3)),
+    'path with colons': (('a:b', ':'), 'a:b\x1f:'),
 }
 
 
@@ -296,9 +320,15 @@ BAD = {
     'nul': ('a\0b', 'not printable'),
     'lone surrogate': ('a\ud800', 'not printable'),
     'bytes': (b'acme', 'bytes'),
-    'tuple': (('a', 'b'), 'tuple'),
-    'list': (['a'], 'list'),
     'dict': ({'a': 1}, 'dict'),
+    'set': ({'a'}, 'set'),
+    'empty path': ((), 'has 0 parts'),
+    'long path': (('a', 'b', 'c', 'd'), 'has 4 parts'),
+    'path in a path': (('a', ('b', 'c')), 'tuple'),
+    'empty part': (('a', ''), '0 bytes'),
+    'part that is none': (('a', None), 'None'),
+    'part that is not printable': (('a', 'b\n'), 'not printable'),
+    'path as text': ('acme\x1falice', 'not printable'),
 }
 
 
@@ -384,10 +414,11 @@ def test_a_plain_kombu_producer_can_stamp_too(server, tenants):
     with Connection(server.url('qos')) as connection:
         connection.Producer().publish({}, routing_key='celery', headers={'tenant': 'acme'})
         connection.Producer().publish({}, routing_key='celery', headers={'tenant': 42, 'task': 'x'})
+        connection.Producer().publish({}, routing_key='celery', headers={'tenant': ['acme', 42]})
         with pytest.raises(TenantKeyError):
-            connection.Producer().publish({}, routing_key='celery', headers={'tenant': ['x']})
+            connection.Producer().publish({}, routing_key='celery', headers={'tenant': [['x']]})
     with Connection(server.url('qos')) as connection:
-        assert connection.default_channel.queue_declare('celery', passive=True).message_count == 2
+        assert connection.default_channel.queue_declare('celery', passive=True).message_count == 3
 
 
 # -- processes that import nothing of celery_qos
@@ -451,7 +482,7 @@ def test_other_transports_work_beside_ours():
         job.delay('a')
         job.apply_async(('a',), tenant='b')
         try:
-            job.apply_async(('a',), tenant=('a', 'b'))
+            job.apply_async(('a',), tenant={'a': 'b'})
         except Exception as exc:
             print(type(exc).__name__)
         with app.connection_for_read() as connection:
@@ -531,6 +562,15 @@ def test_what_a_task_publishes_is_of_its_tenant(world):
                  'n > header', 'n > body']
     assert world.notes(*inherited, 'n > explicit', 'n > keyed') \
         == {**all_of('acme', *inherited), 'n > explicit': 'other', 'n > keyed': 'by-key'}
+
+
+def test_a_path_is_inherited(world):
+    tasks = world.tasks
+    tasks.nested.apply_async(('n',), tenant=('acme', 7))
+    tasks.retried.apply_async(('r',), tenant=('acme', 7))
+    chord([tasks.note.s('a'), tasks.note.s('b')], tasks.after.s('body')).apply_async(tenant=('acme', 7))
+    tags = 'n', 'n > delay', 'n > chain tail', 'n > body', 'r 0', 'r 1', 'r 2', 'a', 'b', 'body'
+    assert world.notes(*tags) == all_of(['acme', '7'], *tags)
 
 
 def test_retries_keep_their_tenant(world):
