@@ -7,15 +7,15 @@
 -- include keys, settings, fair, limits, dispatch
 local tenant, priority, named, percent, exempt = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1'
 local fields = {unpack(ARGV, 6)}
-load_settings(tenant)
+settings.load_settings(tenant)
 
 -- The one that is named, else the tenant's, else the one to whose share of ingress the percent falls, else the last.
 -- Returns nil where the name is unknown.
 local function sub_queue()
-  if QUEUE.top ~= ROOT then return named == '' and '' or nil end
-  if named == '' then named = options_of(':' .. tenant).sub_queue or '' end
-  if named ~= '' then return redis.call('HEXISTS', SETTINGS, 'sub:' .. named) == 1 and named or nil end
-  local ingress = cjson.decode(redis.call('HGET', SETTINGS, 'ingress') or '[]')
+  if settings.queue.top ~= keys.ROOT then return named == '' and '' or nil end
+  if named == '' then named = settings.options_of(':' .. tenant).sub_queue or '' end
+  if named ~= '' then return redis.call('HEXISTS', keys.SETTINGS, 'sub:' .. named) == 1 and named or nil end
+  local ingress = cjson.decode(redis.call('HGET', keys.SETTINGS, 'ingress') or '[]')
   for _, share in ipairs(ingress) do
     if percent and percent <= share[1] then return share[2] end
   end
@@ -24,8 +24,8 @@ end
 
 -- How many tasks of `id` wait, those of a tenant in all sub-queues.
 local function waiting_of(id)
-  local count, _, path = 0, split(id)
-  for _, each in ipairs(redis.call('HMGET', WAITING, unpack(path and ids_of_tenant(path) or {id}))) do
+  local count, _, path = 0, keys.split(id)
+  for _, each in ipairs(redis.call('HMGET', keys.WAITING, unpack(path and settings.ids_of_tenant(path) or {id}))) do
     count = count + tonumber(each or 0)
   end
   return count
@@ -34,83 +34,83 @@ end
 -- The options of the first of `ids` that has no room, or nil.
 local function full(ids)
   for _, id in ipairs(ids) do
-    local options = options_of(id)
+    local options = settings.options_of(id)
     if options.capacity and waiting_of(id) >= options.capacity then return options end
   end
 end
 
 -- The tenant `id` gets tenants inside it: its own tasks become one of its children.
 local function promote(id)
-  local own, found = id .. PART, false
-  for each = HIGHEST_PRIORITY, LOWEST_PRIORITY do
-    if redis.call('EXISTS', tenant_stream(id, each)) == 1 then
-      redis.call('RENAME', tenant_stream(id, each), tenant_stream(own, each))
+  local own, found = id .. keys.PART, false
+  for each = keys.HIGHEST_PRIORITY, keys.LOWEST_PRIORITY do
+    if redis.call('EXISTS', keys.tenant_stream(id, each)) == 1 then
+      redis.call('RENAME', keys.tenant_stream(id, each), keys.tenant_stream(own, each))
       found = true
     end
   end
   if found then
-    redis.call('HSET', WAITING, own, redis.call('HGET', WAITING, id))
-    add(id, own)
+    redis.call('HSET', keys.WAITING, own, redis.call('HGET', keys.WAITING, id))
+    fair.add(id, own)
   end
 end
 
 -- Remove the oldest of the least urgent tasks of `ids`.
 local function drop_oldest(ids)
-  for each = LOWEST_PRIORITY, HIGHEST_PRIORITY, -1 do
-    local stream = tenant_stream(ids[#ids], each)
+  for each = keys.LOWEST_PRIORITY, keys.HIGHEST_PRIORITY, -1 do
+    local stream = keys.tenant_stream(ids[#ids], each)
     local entry = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
     if entry then
-      remove(stream, entry[1])
-      discount(ids, 1)
+      dispatch.remove(stream, entry[1])
+      dispatch.discount(ids, 1)
       return
     end
   end
 end
 
 local sub = sub_queue()
-if not sub then return {'unknown', unpack(sub_queues())} end
+if not sub then return {'unknown', unpack(settings.sub_queues())} end
 if sub ~= '' then
   fields[#fields + 1] = 'sub'
   fields[#fields + 1] = sub
 end
-local ids = ids_of(sub, tenant)
-local free, guarded = free_slots(), false
-for i, id in ipairs(ids) do guarded = guarded or is_guarded(id) or policy_of(node_of(ids, i)).measured end
+local ids = settings.ids_of(sub, tenant)
+local free, guarded = dispatch.free_slots(), false
+for i, id in ipairs(ids) do guarded = guarded or limits.is_guarded(id) or fair.policy_of(settings.node_of(ids, i)).measured end
 
-if free > 0 and not guarded and redis.call('EXISTS', ready(QUEUE.top)) == 0
-    and redis.call('HEXISTS', WAITING, ids[1]) == 0 then
+if free > 0 and not guarded and redis.call('EXISTS', keys.ready(settings.queue.top)) == 0
+    and redis.call('HEXISTS', keys.WAITING, ids[1]) == 0 then
   -- Nobody waits, so nobody is overtaken and no turn is owed: the task's own stream would be a detour.
-  to_egress(fields)
+  dispatch.to_egress(fields)
   return {'egress'}
 end
 
 -- A key of another type raises before the task is written: its publisher is told that it was not.
-check_types()
+fair.check_types()
 local no_room = not exempt and full(ids)
-local drops = no_room and no_room.on_full == 'drop-oldest' and redis.call('HEXISTS', WAITING, ids[#ids]) == 1
+local drops = no_room and no_room.on_full == 'drop-oldest' and redis.call('HEXISTS', keys.WAITING, ids[#ids]) == 1
 if no_room then
   local what = no_room.on_full or 'reject'
-  redis.call('HINCRBY', SETTINGS, 'count:' .. what .. ':' .. sub, 1)
+  redis.call('HINCRBY', keys.SETTINGS, 'count:' .. what .. ':' .. sub, 1)
   if not drops then
-    if what == 'dead-letter' then redis.call('XADD', DEAD, '*', 'reason', 'full', unpack(fields)) end
+    if what == 'dead-letter' then redis.call('XADD', keys.DEAD, '*', 'reason', 'full', unpack(fields)) end
     return {'full', what, sub, no_room.capacity}
   end
 end
 
 -- The sub-queue and the whole tenant; more is a tenant inside.
-local whole = QUEUE.top == ROOT and 2 or 1
+local whole = settings.queue.top == keys.ROOT and 2 or 1
 if #ids > whole then
-  redis.call('HSET', STATE, 'nested', 1)
-  nested = true
+  redis.call('HSET', keys.STATE, 'nested', 1)
+  limits.nested = true
   for i = whole, #ids - 1 do promote(ids[i]) end
 end
-if is_inner(ids[#ids]) then ids[#ids + 1] = ids[#ids] .. PART end
+if limits.is_inner(ids[#ids]) then ids[#ids + 1] = ids[#ids] .. keys.PART end
 
-redis.call('XADD', tenant_stream(ids[#ids], priority), '*', unpack(fields))
-redis.call('HINCRBY', STATE, 'waiting', 1)
+redis.call('XADD', keys.tenant_stream(ids[#ids], priority), '*', unpack(fields))
+redis.call('HINCRBY', keys.STATE, 'waiting', 1)
 local count
-for _, id in ipairs(ids) do count = redis.call('HINCRBY', WAITING, id, 1) end
-if count == 1 then make_ready(ids) end
+for _, id in ipairs(ids) do count = redis.call('HINCRBY', keys.WAITING, id, 1) end
+if count == 1 then limits.make_ready(ids) end
 if drops then drop_oldest(ids) end
-if free > 0 then dispatch(free) end
+if free > 0 then dispatch.fill(free) end
 return {drops and 'dropped' or 'waits'}

@@ -2,20 +2,20 @@
 -- KEYS: namespace. ARGV: consumer, slots, lease in ms.
 -- Returns {1 where the consumer had no lease before, tasks it has (with no slots), streams of egress to read}.
 -- include keys, settings, fair, limits, dispatch, workers
-load_settings()
+settings.load_settings()
 local consumer, slots = ARGV[1], tonumber(ARGV[2])
 local held = 0
-allow_when_full()
+workers.allow_when_full()
 if slots == 0 then
-  held = held_by(consumer)
+  held = workers.held_by(consumer)
   if held == 0 then
-    forget_consumer(consumer)
-    forget_idle()
-    return {0, 0, QUEUE.shards}
+    workers.forget_consumer(consumer)
+    workers.forget_idle()
+    return {0, 0, settings.queue.shards}
   end
 end
-local new = redis.call('ZADD', LEASES, now_ms() + tonumber(ARGV[3]), consumer)
-ensure_groups()
-set_slots(consumer, slots)
-dispatch()
-return {new, held, QUEUE.shards}
+local new = redis.call('ZADD', keys.LEASES, clock.now_ms() + tonumber(ARGV[3]), consumer)
+workers.ensure_groups()
+workers.set_slots(consumer, slots)
+dispatch.fill()
+return {new, held, settings.queue.shards}

@@ -1,9 +1,9 @@
 -- A consumer leaves for good: its slots go, what it did not settle is delivered again at once.
 -- KEYS: namespace. ARGV: consumer. Returns {tasks handed back, 1 where that was all}.
 -- include keys, settings, fair, limits, dispatch, workers
-load_settings()
-free_slots()
-local moved, done = recover(ARGV[1], 0)
-dispatch()
-forget_idle()
+settings.load_settings()
+dispatch.free_slots()
+local moved, done = workers.recover(ARGV[1], 0)
+dispatch.fill()
+workers.forget_idle()
 return {moved, done and 1 or 0}

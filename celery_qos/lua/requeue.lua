@@ -2,10 +2,10 @@
 -- KEYS: namespace. ARGV: 1 where the deliveries count as failed, else 0; then names of egress entries.
 -- Returns how many went back.
 -- include keys, settings, fair, limits, workers
-load_settings()
+settings.load_settings()
 local moved = 0
 for i = 2, #ARGV do
-  local stream, id = place_of(ARGV[i])
-  moved = moved + redeliver(stream, id, tonumber(ARGV[1]))
+  local stream, id = workers.place_of(ARGV[i])
+  moved = moved + workers.redeliver(stream, id, tonumber(ARGV[1]))
 end
 return moved

@@ -3,20 +3,20 @@
 -- Returns {0} where as many others sweep as shall; else {1, tasks moved, ms until something is due or -1, blank iterations
 -- before a pause, ms of the pause, then consumer, tasks delivered again, 1 where that was all for each whose lease had ended}.
 -- include keys, settings, fair, limits, dispatch, workers
-load_settings()
-free_slots()
-local lease, sweeper, now = tonumber(ARGV[1]), ARGV[2], now_ms()
-allow_when_full()
-rings = false
+settings.load_settings()
+dispatch.free_slots()
+local lease, sweeper, now = tonumber(ARGV[1]), ARGV[2], clock.now_ms()
+workers.allow_when_full()
+limits.rings = false
 
-local loops = redis.call('HMGET', SETTINGS, 'workers', 'idle_threshold', 'idle_timeout')
-redis.call('ZREMRANGEBYSCORE', SWEEPERS, '-inf', now)
-if not redis.call('ZSCORE', SWEEPERS, sweeper) and redis.call('ZCARD', SWEEPERS) >= tonumber(loops[1] or 1) then return {0} end
-redis.call('ZADD', SWEEPERS, now + lease, sweeper)
+local loops = redis.call('HMGET', keys.SETTINGS, 'workers', 'idle_threshold', 'idle_timeout')
+redis.call('ZREMRANGEBYSCORE', keys.SWEEPERS, '-inf', now)
+if not redis.call('ZSCORE', keys.SWEEPERS, sweeper) and redis.call('ZCARD', keys.SWEEPERS) >= tonumber(loops[1] or 1) then return {0} end
+redis.call('ZADD', keys.SWEEPERS, now + lease, sweeper)
 
 local reply, moved = {}, 0
-for _, consumer in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', 0, 10)) do
-  local back, done = recover(consumer, 1)
+for _, consumer in ipairs(redis.call('ZRANGEBYSCORE', keys.LEASES, '-inf', now, 'LIMIT', 0, 10)) do
+  local back, done = workers.recover(consumer, 1)
   moved = moved + back
   reply[#reply + 1] = consumer
   reply[#reply + 1] = back
@@ -24,32 +24,32 @@ for _, consumer in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMI
 end
 local in_egress = 0
 -- A consumer that reads before it notices that its lease has ended holds tasks without a lease: grant it one to lose.
-for stream = 0, QUEUE.shards - 1 do
-  if redis.call('EXISTS', egress(stream)) == 1 then
-    ensure_groups()
-    for _, each in ipairs(redis.call('XINFO', 'CONSUMERS', egress(stream), GROUP)) do
-      if each[4] > 0 then redis.call('ZADD', LEASES, 'NX', now + lease, each[2]) end
+for stream = 0, settings.queue.shards - 1 do
+  if redis.call('EXISTS', keys.egress(stream)) == 1 then
+    workers.ensure_groups()
+    for _, each in ipairs(redis.call('XINFO', 'CONSUMERS', keys.egress(stream), keys.GROUP)) do
+      if each[4] > 0 then redis.call('ZADD', keys.LEASES, 'NX', now + lease, each[2]) end
     end
-    in_egress = in_egress + redis.call('XLEN', egress(stream))
+    in_egress = in_egress + redis.call('XLEN', keys.egress(stream))
   end
 end
 -- The accounts of what is in flight are of tasks that are somewhere: with none, they were left behind by a deletion by hand.
-if in_egress == 0 and redis.call('EXISTS', IN_FLIGHT) == 1 then
+if in_egress == 0 and redis.call('EXISTS', keys.IN_FLIGHT) == 1 then
   local any = false
-  for _, consumer in ipairs(redis.call('ZRANGE', LEASES, 0, -1)) do
-    any = any or redis.call('EXISTS', running(consumer)) == 1
+  for _, consumer in ipairs(redis.call('ZRANGE', keys.LEASES, 0, -1)) do
+    any = any or redis.call('EXISTS', keys.running(consumer)) == 1
   end
   if not any then
-    redis.call('DEL', IN_FLIGHT)
-    redis.call('ZUNIONSTORE', PARKED, 1, PARKED, 'WEIGHTS', 0)
+    redis.call('DEL', keys.IN_FLIGHT)
+    redis.call('ZUNIONSTORE', keys.PARKED, 1, keys.PARKED, 'WEIGHTS', 0)
   end
 end
-unpark_due(100)
-moved = moved + dispatch()
+limits.unpark_due(100)
+moved = moved + dispatch.fill()
 local due = -1
-for _, times in ipairs({LEASES, PARKED}) do
+for _, times in ipairs({keys.LEASES, keys.PARKED}) do
   local time = tonumber(redis.call('ZRANGE', times, 0, 0, 'WITHSCORES')[2] or nil)
   if time and time < math.huge and (due < 0 or time - now < due) then due = math.max(0, time - now) end
 end
-forget_idle()
+workers.forget_idle()
 return {1, moved, due, tonumber(loops[2] or 1), math.floor(tonumber(loops[3] or 1) * 1000), unpack(reply)}

@@ -10,7 +10,7 @@ from celery_qos import keys
 
 KEYS_LUA = (files('celery_qos') / 'lua' / 'lib' / 'keys.lua').read_text()
 #: Names of the Lua file, such as EGRESS, which the functions of the Python file bear in small letters.
-NAMES = re.findall(r'^local ([A-Z_]+) = NS \.\.', KEYS_LUA, re.MULTILINE)
+NAMES = re.findall(r'^keys\.([A-Z_]+) = keys\.NS \.\.', KEYS_LUA, re.MULTILINE)
 
 #: Keys of a node, of a stream or of a consumer.
 FUNCTIONS = {'ready': keys.ready, 'finish': keys.finish, 'owing': keys.owing, 'egress': keys.egress,
@@ -18,7 +18,7 @@ FUNCTIONS = {'ready': keys.ready, 'finish': keys.finish, 'owing': keys.owing, 'e
 
 
 def spelled_by_lua(redis, ns: str, expression: str) -> str:
-    return redis.eval(f'{KEYS_LUA}\nreturn {expression}', 1, ns).decode()
+    return redis.eval(f'{KEYS_LUA}\nreturn keys.{expression}', 1, ns).decode()
 
 
 def test_both_name_the_same_keys():
@@ -47,7 +47,7 @@ def test_both_spell_those_of_something_alike(redis, name, argument):
 @pytest.mark.parametrize('priority', [0, 9])
 def test_both_spell_tenant_streams_alike(redis, tenant, sub_queue, priority):
     ns, tenant_id = keys.namespace('q'), keys.tenant_id(tenant, sub_queue)
-    in_lua = redis.eval(f'{KEYS_LUA}\nreturn tenant_stream(ARGV[1], ARGV[2])', 1, ns, tenant_id, priority).decode()
+    in_lua = redis.eval(f'{KEYS_LUA}\nreturn keys.tenant_stream(ARGV[1], ARGV[2])', 1, ns, tenant_id, priority).decode()
     assert in_lua == keys.tenant_stream(ns, tenant, priority, sub_queue)
 
 
@@ -55,7 +55,7 @@ def test_both_spell_tenant_streams_alike(redis, tenant, sub_queue, priority):
 @pytest.mark.parametrize('sub_queue', ['', 'high'])
 def test_lua_takes_ids_apart_as_python_makes_them(redis, tenant, sub_queue):
     tenant_id = keys.tenant_id(tenant, sub_queue)
-    assert redis.eval(f'{KEYS_LUA}\nreturn {{split(ARGV[1])}}', 1, 'ns', tenant_id) == [
+    assert redis.eval(f'{KEYS_LUA}\nreturn {{keys.split(ARGV[1])}}', 1, 'ns', tenant_id) == [
         sub_queue.encode(), tenant.encode()]
 
 

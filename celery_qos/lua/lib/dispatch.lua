@@ -1,58 +1,59 @@
 -- Dispatch: move tasks from tenant streams to egress while slots are free.
 -- include keys, settings, fair, limits
+local dispatch = {}
 
 -- Of each stream of egress.
-local lengths = {}
+dispatch.lengths = {}
 
-local function free_slots()
-  local state = redis.call('HMGET', STATE, 'slots', 'nested')
-  nested = state[2]
+function dispatch.free_slots()
+  local state = redis.call('HMGET', keys.STATE, 'slots', 'nested')
+  limits.nested = state[2]
   local free = tonumber(state[1] or 0)
-  if QUEUE.capacity then free = math.min(free, QUEUE.capacity) end
-  for stream = 0, QUEUE.shards - 1 do
-    lengths[stream] = redis.call('XLEN', egress(stream))
-    free = free - lengths[stream]
+  if settings.queue.capacity then free = math.min(free, settings.queue.capacity) end
+  for stream = 0, settings.queue.shards - 1 do
+    dispatch.lengths[stream] = redis.call('XLEN', keys.egress(stream))
+    free = free - dispatch.lengths[stream]
   end
   return free
 end
 
 -- Append to the shortest stream of egress.
-local function to_egress(fields)
+function dispatch.to_egress(fields)
   local shortest = 0
-  for stream = 1, QUEUE.streams - 1 do
-    if lengths[stream] < lengths[shortest] then shortest = stream end
+  for stream = 1, settings.queue.streams - 1 do
+    if dispatch.lengths[stream] < dispatch.lengths[shortest] then shortest = stream end
   end
-  lengths[shortest] = lengths[shortest] + 1
-  redis.call('XADD', egress(shortest), '*', unpack(fields))
+  dispatch.lengths[shortest] = dispatch.lengths[shortest] + 1
+  redis.call('XADD', keys.egress(shortest), '*', unpack(fields))
 end
 
 -- ids[i] leaves the ready set, and so do those above it that are left without any.
-local function leave(ids, i, tags)
-  if take_out(node_of(ids, i), ids[i], tags[i]) and i > 1 then leave(ids, i - 1, tags) end
+function dispatch.leave(ids, i, tags)
+  if fair.take_out(settings.node_of(ids, i), ids[i], tags[i]) and i > 1 then dispatch.leave(ids, i - 1, tags) end
 end
 
 -- `count` tasks of the last of `ids` are gone from its streams. Returns how many it has left.
-local function discount(ids, count)
-  redis.call('HINCRBY', STATE, 'waiting', 0 - count)
+function dispatch.discount(ids, count)
+  redis.call('HINCRBY', keys.STATE, 'waiting', 0 - count)
   local left
   for _, id in ipairs(ids) do
     -- Not -count: of 0 that is -0, which HINCRBY refuses.
-    left = redis.call('HINCRBY', WAITING, id, 0 - count)
-    if left <= 0 then redis.call('HDEL', WAITING, id) end
+    left = redis.call('HINCRBY', keys.WAITING, id, 0 - count)
+    if left <= 0 then redis.call('HDEL', keys.WAITING, id) end
   end
   return left
 end
 
 -- The tenant's streams were deleted by hand: mend the accounts that still count their tasks.
-local function forget(ids, tags)
-  discount(ids, tonumber(redis.call('HGET', WAITING, ids[#ids]) or 0))
-  leave(ids, #ids, tags)
+function dispatch.forget(ids, tags)
+  dispatch.discount(ids, tonumber(redis.call('HGET', keys.WAITING, ids[#ids]) or 0))
+  dispatch.leave(ids, #ids, tags)
 end
 
 -- The tenant's first task: its stream and its entry, or nil.
-local function head(id)
-  for priority = HIGHEST_PRIORITY, LOWEST_PRIORITY do
-    local stream = tenant_stream(id, priority)
+function dispatch.head(id)
+  for priority = keys.HIGHEST_PRIORITY, keys.LOWEST_PRIORITY do
+    local stream = keys.tenant_stream(id, priority)
     -- A key that is no stream holds no task: an error here would stop every tenant.
     local entry = redis.pcall('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
     if entry then return stream, entry end
@@ -60,7 +61,7 @@ local function head(id)
 end
 
 -- Remove an entry from its tenant's stream. Returns how many the stream has left.
-local function remove(stream, entry_id)
+function dispatch.remove(stream, entry_id)
   local left = redis.call('XLEN', stream) - 1
   if left == 0 then
     -- XDEL of the last entry would leave an empty stream behind.
@@ -73,25 +74,25 @@ end
 
 -- Move the tenant's first task to egress. Returns how many it has left and the seconds that the task is taken to last, or
 -- nil where its streams hold none.
-local function move(ids)
+function dispatch.move(ids)
   local id = ids[#ids]
-  local stream, entry = head(id)
+  local stream, entry = dispatch.head(id)
   if not stream then return nil end
-  local fields, seconds = entry[2], occupy(ids)
+  local fields, seconds = entry[2], limits.occupy(ids)
   fields[#fields + 1] = 'enqueued'
   fields[#fields + 1] = entry[1]
   if seconds then
     fields[#fields + 1] = 'tracked'
     fields[#fields + 1] = string.format('%.6f', seconds)
   end
-  to_egress(fields)
-  local rest = remove(stream, entry[1])
-  local left = discount(ids, 1)
+  dispatch.to_egress(fields)
+  local rest = dispatch.remove(stream, entry[1])
+  local left = dispatch.discount(ids, 1)
   if left < rest then
     -- The account was deleted or changed by hand: without it, some would be left behind for good.
     local count = 0
-    for priority = HIGHEST_PRIORITY, LOWEST_PRIORITY do count = count + stream_length(tenant_stream(id, priority)) end
-    for _, each in ipairs(ids) do redis.call('HINCRBY', WAITING, each, count - math.max(left, 0)) end
+    for priority = keys.HIGHEST_PRIORITY, keys.LOWEST_PRIORITY do count = count + keys.stream_length(keys.tenant_stream(id, priority)) end
+    for _, each in ipairs(ids) do redis.call('HINCRBY', keys.WAITING, each, count - math.max(left, 0)) end
     left = count
   end
   return left, seconds
@@ -99,24 +100,24 @@ end
 
 -- From ids[#ids], or from the top of the tree, down to the tenant whose turn it is. Appends to `ids`, and their start tags to
 -- `tags`. Who is blocked is parked on the way. Returns whether there is a tenant.
-local function descend(ids, tags)
+function dispatch.descend(ids, tags)
   local from = #ids
   while true do
-    local node = ids[#ids] or QUEUE.top
-    local id, start = first(node)
+    local node = ids[#ids] or settings.queue.top
+    local id, start = fair.first(node)
     if not id then
       if #ids == from then return false end
       -- Its ready set was deleted by hand.
-      leave(ids, #ids, tags)
+      dispatch.leave(ids, #ids, tags)
       ids[#ids], tags[#ids] = nil, nil
     else
       ids[#ids + 1], tags[#ids + 1] = id, start
-      local due = blocked(id)
+      local due = limits.blocked(id)
       if due then
-        leave(ids, #ids, tags)
-        park(id, due)
+        dispatch.leave(ids, #ids, tags)
+        limits.park(id, due)
         while #ids > from do ids[#ids], tags[#ids] = nil, nil end
-      elseif split(id) and not (nested and redis.call('EXISTS', ready(id)) == 1) then
+      elseif keys.split(id) and not (limits.nested and redis.call('EXISTS', keys.ready(id)) == 1) then
         return true
       end
     end
@@ -124,66 +125,66 @@ local function descend(ids, tags)
 end
 
 -- A task of the last of `ids` was dispatched: those below ids[from] pay for it. Those with nothing left to serve leave.
-local function pay(ids, tags, from, left, seconds)
+function dispatch.pay(ids, tags, from, left, seconds)
   for i = #ids, from, -1 do
-    local node, id = node_of(ids, i), ids[i]
-    local tag = charge(node, id, tags[i], seconds)
-    if i == #ids and left > 0 or i < #ids and redis.call('EXISTS', ready(id)) == 1 then
-      redis.call('ZADD', ready(node), tag, id)
+    local node, id = settings.node_of(ids, i), ids[i]
+    local tag = fair.charge(node, id, tags[i], seconds)
+    if i == #ids and left > 0 or i < #ids and redis.call('EXISTS', keys.ready(id)) == 1 then
+      redis.call('ZADD', keys.ready(node), tag, id)
     else
-      take_out(node, id, tag)
+      fair.take_out(node, id, tag)
     end
   end
 end
 
 -- Nobody else has use for a free slot: lend it to one that is at its cap, the one that borrows least first. Nobody contends, so
 -- nobody pays. Returns whether a task moved.
-local function lend()
-  local candidates = redis.call('ZRANGE', LENDABLE, 0, 9)
+function dispatch.lend()
+  local candidates = redis.call('ZRANGE', keys.LENDABLE, 0, 9)
   for _, id in ipairs(candidates) do
-    local sub, path = split(id)
-    local ids = path and ids_of(sub, path) or {id}
-    local free = not blocked(id, true)
-    for i = 1, #ids - 1 do free = free and not blocked(ids[i]) end
+    local sub, path = keys.split(id)
+    local ids = path and settings.ids_of(sub, path) or {id}
+    local free = not limits.blocked(id, true)
+    for i = 1, #ids - 1 do free = free and not limits.blocked(ids[i]) end
     if not free then
       -- Back when one of its tasks has ended.
-      redis.call('ZREM', LENDABLE, id)
+      redis.call('ZREM', keys.LENDABLE, id)
     else
       local depth, tags = #ids, {}
-      local inner = not path or nested and redis.call('EXISTS', ready(id)) == 1
+      local inner = not path or limits.nested and redis.call('EXISTS', keys.ready(id)) == 1
       local left, seconds
-      if not inner or descend(ids, tags) then left, seconds = move(ids) end
+      if not inner or dispatch.descend(ids, tags) then left, seconds = dispatch.move(ids) end
       if left then
-        pay(ids, tags, depth + 1, left, seconds)
-        if redis.call('HEXISTS', WAITING, id) == 1 then
-          redis.call('ZINCRBY', LENDABLE, 1, id)
+        dispatch.pay(ids, tags, depth + 1, left, seconds)
+        if redis.call('HEXISTS', keys.WAITING, id) == 1 then
+          redis.call('ZINCRBY', keys.LENDABLE, 1, id)
         else
-          redis.call('ZREM', PARKED, id)
-          redis.call('ZREM', LENDABLE, id)
+          redis.call('ZREM', keys.PARKED, id)
+          redis.call('ZREM', keys.LENDABLE, id)
         end
         return true
       end
-      redis.call('ZREM', LENDABLE, id)
+      redis.call('ZREM', keys.LENDABLE, id)
     end
   end
-  return #candidates > 0 and lend()
+  return #candidates > 0 and dispatch.lend()
 end
 
 -- Fill the free slots, as many as `free` where that was just looked up. Returns how many tasks moved.
-local function dispatch(free)
+function dispatch.fill(free)
   local moved = 0
-  free = free or free_slots()
+  free = free or dispatch.free_slots()
   while moved < free do
     local ids, tags = {}, {}
-    if descend(ids, tags) then
-      local left, seconds = move(ids)
+    if dispatch.descend(ids, tags) then
+      local left, seconds = dispatch.move(ids)
       if left then
-        pay(ids, tags, 1, left, seconds)
+        dispatch.pay(ids, tags, 1, left, seconds)
         moved = moved + 1
       else
-        forget(ids, tags)
+        dispatch.forget(ids, tags)
       end
-    elseif lend() then
+    elseif dispatch.lend() then
       moved = moved + 1
     else
       break

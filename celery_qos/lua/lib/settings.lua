@@ -1,88 +1,88 @@
 -- What the config and the run time say. An option set at run time wins over the config's.
 -- include keys
+local settings = {}
 
-local NOTHING = {}
+settings.NOTHING = {}
 
-local function decoded(text)
+function settings.decoded(text)
   local ok, value = pcall(cjson.decode, text or '')
   return ok and type(value) == 'table' and value or nil
 end
 
 -- The options of the JSON object `base` with those of `set`, where null lifts a limit.
-local function merged(base, set)
-  local options, overrides = decoded(base), decoded(set)
-  if not overrides then return options or NOTHING end
+function settings.merged(base, set)
+  local options, overrides = settings.decoded(base), settings.decoded(set)
+  if not overrides then return options or settings.NOTHING end
   options = options or {}
   for name, value in pairs(overrides) do options[name] = value ~= cjson.null and value or nil end
   return options
 end
 
 -- Of the whole queue, as `derive` left them.
-local QUEUE
-local known = {}
+settings.known = {}
 
 -- Fields of the settings that say what the tenant of `path` may have. Those of the default hold for whole tenants only.
-local function tenant_fields(path)
+function settings.tenant_fields(path)
   local fields = {'tenant:' .. path, 'set:tenant:' .. path}
-  if not string.find(path, PART, 1, true) then
+  if not string.find(path, keys.PART, 1, true) then
     fields[3], fields[4] = 'default', 'set:default'
   end
   return fields
 end
 
-local function tenant_options(own, set, default, set_default)
+function settings.tenant_options(own, set, default, set_default)
   if not own and (default or set_default) then
-    local options = merged(default, set_default)
+    local options = settings.merged(default, set_default)
     if not set then return options end
     own = cjson.encode(options)
   end
-  if not own and not set then return NOTHING end
-  return merged(own, set)
+  if not own and not set then return settings.NOTHING end
+  return settings.merged(own, set)
 end
 
 -- Read what every script that schedules needs, and what is known of the tenant of `path`, at once.
-local function load_settings(path)
+function settings.load_settings(path)
   local fields = {'algorithm', 'top', 'capacity', 'streams', 'shards'}
   local found
   if path then
-    local of_tenant = tenant_fields(path)
+    local of_tenant = settings.tenant_fields(path)
     for i = 1, #of_tenant do fields[#fields + 1] = of_tenant[i] end
   end
-  found = redis.call('HMGET', SETTINGS, unpack(fields))
-  QUEUE = {
-    algorithm = found[1] or 'wrr', top = found[2] == 'root' and ROOT or '', capacity = tonumber(found[3] or nil),
+  found = redis.call('HMGET', keys.SETTINGS, unpack(fields))
+  settings.queue = {
+    algorithm = found[1] or 'wrr', top = found[2] == 'root' and keys.ROOT or '', capacity = tonumber(found[3] or nil),
     streams = tonumber(found[4] or nil) or 1, shards = tonumber(found[5] or nil) or 1}
-  if path then known[':' .. path] = tenant_options(found[6], found[7], found[8], found[9]) end
+  if path then settings.known[':' .. path] = settings.tenant_options(found[6], found[7], found[8], found[9]) end
 end
 
 -- What a sub-queue or a tenant may have; a tenant's options are the same in every sub-queue.
-local function options_of(id)
-  local sub, path = split(id)
+function settings.options_of(id)
+  local sub, path = keys.split(id)
   local key = path and ':' .. path or id
-  local options = known[key]
+  local options = settings.known[key]
   if not options then
     if path then
-      options = tenant_options(unpack(redis.call('HMGET', SETTINGS, unpack(tenant_fields(path)))))
+      options = settings.tenant_options(unpack(redis.call('HMGET', keys.SETTINGS, unpack(settings.tenant_fields(path)))))
     else
-      options = merged(unpack(redis.call('HMGET', SETTINGS, 'sub:' .. id, 'set:sub:' .. id)))
+      options = settings.merged(unpack(redis.call('HMGET', keys.SETTINGS, 'sub:' .. id, 'set:sub:' .. id)))
     end
-    known[key] = options
+    settings.known[key] = options
   end
   return options
 end
 
 -- What limits count by: a tenant is the same one in every sub-queue.
-local function subject_of(id)
-  local _, path = split(id)
+function settings.subject_of(id)
+  local _, path = keys.split(id)
   return path and 'tenant:' .. path or 'sub:' .. id
 end
 
 -- From the top of the tree down to the tenant: the sub-queue where there is a choice, then each part of the path.
-local function ids_of(sub, path)
-  local ids = QUEUE.top == ROOT and {sub} or {}
+function settings.ids_of(sub, path)
+  local ids = settings.queue.top == keys.ROOT and {sub} or {}
   local from = 1
   while true do
-    local at = string.find(path, PART, from, true)
+    local at = string.find(path, keys.PART, from, true)
     ids[#ids + 1] = sub .. ':' .. (at and string.sub(path, 1, at - 1) or path)
     if not at then return ids end
     from = at + 1
@@ -90,28 +90,28 @@ local function ids_of(sub, path)
 end
 
 -- The node in which ids[i] contends.
-local function node_of(ids, i)
-  return i == 1 and QUEUE.top or ids[i - 1]
+function settings.node_of(ids, i)
+  return i == 1 and settings.queue.top or ids[i - 1]
 end
 
 -- What is no number counts as 1: an error here would come after the task has moved.
-local function weight_of(id)
-  local options = options_of(id)
+function settings.weight_of(id)
+  local options = settings.options_of(id)
   local weight = tonumber(options.weight or options.egress or 1)
   return weight and weight > 0 and weight < math.huge and weight or 1
 end
 
 -- The sub-queues' names, in declared order.
-local function sub_queues()
-  local queue = merged(unpack(redis.call('HMGET', SETTINGS, 'queue', 'set:queue')))
+function settings.sub_queues()
+  local queue = settings.merged(unpack(redis.call('HMGET', keys.SETTINGS, 'queue', 'set:queue')))
   return type(queue.queues) == 'table' and queue.queues or {}
 end
 
 -- The ids of a tenant in all sub-queues.
-local function ids_of_tenant(path)
+function settings.ids_of_tenant(path)
   local ids = {':' .. path}
-  if QUEUE.top == ROOT then
-    for _, sub in ipairs(sub_queues()) do ids[#ids + 1] = sub .. ':' .. path end
+  if settings.queue.top == keys.ROOT then
+    for _, sub in ipairs(settings.sub_queues()) do ids[#ids + 1] = sub .. ':' .. path end
   end
   return ids
 end

@@ -1,4 +1,4 @@
 -- Round-robin: one turn each, whatever the weights.
-POLICIES.rr = {
+fair.policies.rr = {
   span = function() return 1 end,
 }
