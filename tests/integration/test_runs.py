@@ -1,6 +1,7 @@
 """What a tenant may have in flight holds over all workers and on every pool, with early and late ack, to any end."""
 from __future__ import annotations
 
+import signal
 from collections import Counter
 
 import pytest
@@ -188,6 +189,17 @@ def test_a_worker_that_stops_takes_no_place_with_it(server, pool, late):
         assert worker.wait() == 0
     assert ledger.marks('end') == ['last']
     assert ledger.stray_keys() == []
+
+
+@pytest.mark.parametrize('pool', ['prefork', 'threads'])
+def test_a_worker_that_stops_at_once_takes_no_place_with_it(server, pool):
+    ledger = limited(server, 1)
+    with ledger.worker(pool) as worker:
+        ledger.send('t', 'cut off', seconds=3)
+        ledger.until('start', 1)
+        worker.signal(signal.SIGQUIT)
+        worker.wait()
+    until(lambda: ledger.stray_keys() == [], 1)
 
 
 @both_acks
