@@ -214,9 +214,9 @@ class QoS(Options):
         queue = {**egress, 'algorithm': self.algorithm, 'queues': [sub_queue.name for sub_queue in self.queues]}
         if egress['capacity'] is None:
             del queue['capacity']
-        if 'pq' in [node.algorithm for node in self.queues or (self,)]:
-            queue['tenants'] = list(self.tenants)
-        settings = {'queue': queue}
+        settings: dict[str, Any] = {'queue': queue}
+        if self.tenants:
+            settings['order'] = list(self.tenants)
         settings.update((f'sub:{sub_queue.name}', sub_queue.changed()) for sub_queue in self.queues)
         settings.update((f'tenant:{path}', tenant.changed()) for path, tenant in self.tenants.items())
         default = self.default_tenant.changed()

@@ -71,7 +71,7 @@ def in_flight(ns: str) -> str:
 
 
 def tokens(ns: str) -> str:
-    """Hash: tenant or sub-queue with a rate to the tokens it had, and when, in ms. Expires when all buckets are full."""
+    """Hash: tenant or sub-queue with a rate to its tokens, and of when, in ms. Expires when all buckets are full."""
     return f'{ns}:tokens'
 
 

@@ -22,6 +22,7 @@ from . import tenant, worker
 from .address import TLSConnection, take_address
 from .codec import delivery_tag, encode, parse_delivery_tag, tracked
 from .config import Config
+from .errors import ConfigError
 from .evaluators import percent_of
 from .poller import READER, Poller
 from .reader import Reader
@@ -171,7 +172,15 @@ class Channel(kombu_redis.Channel):
             # A retry was admitted before: refused now, it would be lost.
             exempt = bool((message.get('headers') or {}).get('retries'))
             self.keep_marks()
-            self.store.enqueue(queue, key, self._step_of(message), encode(message, key), sub_queue, percent, exempt)
+            task = (queue, key, self._step_of(message), encode(message, key), sub_queue, percent, exempt)
+            try:
+                self.store.enqueue(*task)
+            except ConfigError:
+                if sub_queue not in [each.name for each in self.config.of(queue).queues]:
+                    raise
+                # Redis lost what was declared.
+                self.declare(queue)
+                self.store.enqueue(*task)
         else:
             super()._put(queue, self._with_encoded_body(message), **kwargs)
             self._create_client().pexpire(self._q_for_pri(queue, self._step_of(message)), ttl_ms)

@@ -22,7 +22,7 @@ local new, old, ids = {}, {}, {}
 for i = 5, #ARGV, 2 do new[ARGV[i]] = ARGV[i + 1] end
 -- What was set at run time stays; what an older config said goes.
 for _, field in ipairs(redis.call('HKEYS', keys.SETTINGS)) do
-  if field == 'queue' or field == 'default' or string.find(field, '^tenant:') or string.find(field, '^sub:')
+  if field == 'queue' or field == 'default' or field == 'order' or string.find(field, '^tenant:') or string.find(field, '^sub:')
       or string.find(field, '^rank:') then
     old[field] = redis.call('HGET', keys.SETTINGS, field)
   end
@@ -49,9 +49,8 @@ local before, top = change.algorithms(), settings.queue.top
 for field in pairs(old) do redis.call('HDEL', keys.SETTINGS, field) end
 redis.call('HSET', keys.SETTINGS, 'config', fingerprint, 'structure', structure)
 for field, value in pairs(new) do redis.call('HSET', keys.SETTINGS, field, value) end
-local queue = settings.merged(new.queue)
-change.rank('sub', queue.queues)
-change.rank('tenant', queue.tenants)
+change.rank('sub', settings.merged(new.queue).queues)
+change.rank('tenant', settings.decoded(new.order))
 change.derive()
 change.adopt_root(top)
 change.restart_changed(before)

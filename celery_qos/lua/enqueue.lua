@@ -9,11 +9,15 @@ local tenant, priority, named, percent, exempt = ARGV[1], ARGV[2], ARGV[3], tonu
 local fields = {unpack(ARGV, 6)}
 settings.load_settings(tenant)
 
--- The one that is named, else the tenant's, else the one to whose share of ingress the percent falls, else the last.
+-- The one that is named, else that of the tenant or of the one it is inside, else the one to whose share of ingress the percent falls, else the last.
 -- Returns nil where the name is unknown.
 local function sub_queue()
   if settings.queue.top ~= keys.ROOT then return named == '' and '' or nil end
-  if named == '' then named = settings.options_of(':' .. tenant).sub_queue or '' end
+  local path = tenant
+  while named == '' and path do
+    named = settings.options_of(':' .. path).sub_queue or ''
+    path = string.match(path, '^(.*)' .. keys.PART)
+  end
   if named ~= '' then return redis.call('HEXISTS', keys.SETTINGS, 'sub:' .. named) == 1 and named or nil end
   local ingress = cjson.decode(redis.call('HGET', keys.SETTINGS, 'ingress') or '[]')
   for _, share in ipairs(ingress) do

@@ -28,7 +28,7 @@ def put_plan(account, body):
         return '404 Not Found', {'error': f'no account {account!r}'}
     if body not in PLANS:
         return '400 Bad Request', {'error': f'no plan {body!r}; one of {", ".join(PLANS)}'}
-    celery_qos.control(app).set_weight(account, PLANS[body])
+    celery_qos.control(app).set_tenant(account, weight=PLANS[body])
     return '200 OK', {'account': account, 'plan': body}
 
 

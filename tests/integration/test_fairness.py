@@ -40,7 +40,7 @@ def test_plans_are_weights_and_can_be_changed_while_tasks_wait(server):
         for _ in range(200):
             send('gold', 'gold')
             send('free', 'free')
-    assert control.weight('gold') == 3
+    assert control.tenant('gold')['weight'] == 3
     with ledger.worker('solo', 1):
         ledger.until('start', 400)
     assert abs(shares(ledger.marks('start'), 200)['gold'] - 150) <= 3
@@ -50,9 +50,9 @@ def test_plans_are_weights_and_can_be_changed_while_tasks_wait(server):
         for _ in range(200):
             send('gold', 'gold')
             send('free', 'free')
-    control.set_weight('gold', 1 / 3)
+    control.set_tenant('gold', weight=1 / 3)
     with ledger.worker('solo', 1):
         ledger.until('start', 400)
     assert abs(shares(ledger.marks('start'), 200)['gold'] - 50) <= 3
-    control.set_weight('gold', None)
-    assert control.weight('gold') == 3
+    control.set_tenant('gold', weight=None)
+    assert control.tenant('gold')['weight'] == 3
