@@ -485,8 +485,9 @@ class TestStored:
     def test_the_fingerprint_follows_it(self):
         qos = QoS(tenants={'a': Tenant(2), 'b': Tenant(3)})
         same = QoS(tenants={'a': Tenant(2.0), 'b': Tenant(3)}, lease_seconds=9)
-        others = [QoS(tenants={'a': Tenant(2)}), QoS(tenants={'b': Tenant(3), 'a': Tenant(2)}), replace(qos, algorithm='rr'),
-                  replace(qos, egress=Egress(workers=2)), replace(qos, queues=SUB_QUEUES), replace(qos, queues=SUB_QUEUES[:2])]
+        others = [QoS(tenants={'a': Tenant(2)}), QoS(tenants={'b': Tenant(3), 'a': Tenant(2)}),
+                  replace(qos, algorithm='rr'), replace(qos, egress=Egress(workers=2)),
+                  replace(qos, queues=SUB_QUEUES), replace(qos, queues=SUB_QUEUES[:2])]
         assert qos.fingerprint == same.fingerprint
         assert len({each.fingerprint for each in (qos, *others)}) == 7
 
