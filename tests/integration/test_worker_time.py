@@ -1,0 +1,51 @@
+"""`dwrr` gives equal worker time to tenants whose tasks last 340 ms and 10 ms; `wrr` gives equal turns."""
+from __future__ import annotations
+
+import json
+from time import monotonic, sleep
+
+import pytest
+from celery import Celery
+
+from .workers import Worker
+
+LASTS = {'A': 0.34, 'B': 0.01}
+
+
+def share_of_a(server, algorithm: str, pool: str, concurrency: int, task: str, seconds: float) -> float:
+    """Of the worker time of `seconds` seconds, while both have tasks waiting all along."""
+    conf = {'worker_prefetch_multiplier': 1, 'broker_transport_options': {'qos': {'algorithm': algorithm}}}
+    app = Celery('publisher', broker=server.url('qos'), set_as_current=False)
+    app.conf.update(conf)
+    book = server.client(db=2)
+    with app.producer_pool.acquire(block=True) as producer:
+        for tenant, lasts in LASTS.items():
+            for _ in range(int(seconds * concurrency / lasts / (1 if algorithm == 'wrr' else 1.6))):
+                app.send_task(f'tests.integration.apps.timed.{task}', (tenant, lasts), tenant=tenant, producer=producer)
+    env = {'QOS_TEST_LEDGER': server.socket, 'QOS_TEST_CONF': json.dumps(conf)}
+    with Worker(server, pool, concurrency, 'tests.integration.apps.timed', env=env):
+        began = monotonic()
+        while monotonic() - began < seconds:
+            sleep(0.1)
+        took = {tenant.decode(): float(value) for tenant, value in book.hgetall('seconds').items()}
+        count = {tenant.decode(): int(value) for tenant, value in book.hgetall('count').items()}
+    print(f'{algorithm}, {pool} -c {concurrency}, {task} ack, {seconds:g} s: {count}, {took}')
+    return took['A'] / sum(took.values())
+
+
+def test_for_half_a_minute(server):
+    assert share_of_a(server, 'dwrr', 'prefork', 2, 'early', 30) == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize('pool, concurrency, task', [
+    ('prefork', 2, 'late'), ('threads', 4, 'early'), ('threads', 4, 'late'), ('gevent', 4, 'early'),
+    ('gevent', 4, 'late'), ('solo', 1, 'early'), ('solo', 1, 'late')])
+def test_on_every_pool_early_and_late(server, pool, concurrency, task):
+    """A task of A's more or less is some percent of so short a time."""
+    if pool == 'gevent':
+        pytest.importorskip('gevent')
+    assert share_of_a(server, 'dwrr', pool, concurrency, task, 8) == pytest.approx(0.5, abs=0.08)
+
+
+def test_turns_are_not_worker_time(server):
+    assert share_of_a(server, 'wrr', 'threads', 4, 'late', 5) > 0.9
