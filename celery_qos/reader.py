@@ -52,7 +52,9 @@ class Reader:
         self._no_ack: set[str] = set()
         #: What the server calls the connection, None where it does not tell.
         self._connection_id: Optional[int] = None
-        #: Queue and shard of its egress to the last entry of it that was seen.
+        #: How often it was taken without waiting: every queue, and every stream of it, comes first in turn.
+        self._turns = 0
+        #: Queue and number of a stream of its egress to the last entry of it that was seen.
         self._seen: dict[tuple[str, int], str] = {}
 
     @cached_property
@@ -113,8 +115,8 @@ class Reader:
 
     @property
     def _streams(self) -> list[tuple[str, int]]:
-        """Queue and shard of every stream that is read."""
-        return [(queue, shard) for queue in self.queues for shard in range(self._channel.store.streams(queue))]
+        """Queue and number of every stream that is read."""
+        return [(queue, number) for queue in self.queues for number in range(self._channel.store.streams(queue))]
 
     def begin_turn(self) -> None:
         """In the event loop, before it polls."""
@@ -128,8 +130,10 @@ class Reader:
         room = self._channel.qos.room
         if room and self.pending is None and not self._inbox and room < len(self._streams):
             self.queues.append(self.queues.pop(0))
+            self._turns += 1
+            turn = self._turns // len(self.queues)
             try:
-                self._accept(self._channel.store.take(self.queues, self._channel.lease.consumer, room))
+                self._accept(self._channel.store.take(self.queues, self._channel.lease.consumer, room, turn))
             except ResponseError as exc:
                 self._on_refusal(exc)
 

@@ -289,18 +289,20 @@ class Store:
         """Let another one loop."""
         self.client.zrem(keys.sweepers(self.namespace(queue)), sweeper)
 
-    def wait_bell(self, queues: Iterable[str], seconds: float) -> bool:
+    def wait_bell(self, queues: Iterable[str], seconds: float) -> Optional[str]:
         """Wait until something is enqueued that a loop which sleeps must look at, for at most `seconds`.
 
         Returns:
-            Whether there is. False may come early: no command blocks as long as the connection's timeout.
+            In which queue. None may come early: no command blocks as long as the connection's timeout.
         """
+        bells = {keys.bell(self.namespace(queue)).encode(): queue for queue in queues}
         limit = self.client.get_connection_kwargs().get('socket_timeout')
         if limit:
             seconds = min(seconds, limit / 2)
         # Redis 6.2 takes what is less than a millisecond for no limit.
         seconds = max(seconds, 0.01)
-        return self.client.blpop([keys.bell(self.namespace(queue)) for queue in queues], timeout=seconds) is not None
+        rung: Any = self.client.blpop(list(bells), timeout=seconds)
+        return rung and bells[rung[0]]
 
     # -- settings
 
@@ -361,8 +363,9 @@ class Store:
 
     # -- the event loop's reader, which sends and parses by itself
 
-    def _egress(self, queues: Iterable[str]) -> list[str]:
-        return [keys.egress(self.namespace(queue), stream) for queue in queues for stream in range(self.streams(queue))]
+    def _egress(self, queues: Iterable[str], turn: int = 0) -> list[str]:
+        streams = [(queue, number, self.streams(queue)) for queue in queues for number in range(self.streams(queue))]
+        return [keys.egress(self.namespace(queue), (turn + number) % count) for queue, number, count in streams]
 
     def read_command(self, queues: list[str], consumer: str, count: int, block_ms: int) -> list:
         """Wait for tasks: at most `count` of each stream of egress."""
@@ -383,9 +386,14 @@ class Store:
         except NoPermissionError:
             pass
 
-    def take(self, queues: list[str], consumer: str, count: int) -> list[Delivery]:
-        """Deliver at most `count` tasks in all, without waiting."""
-        return self.parse_read(queues, script('take')(self.client, self._egress(queues), keys.GROUP, consumer, count))
+    def take(self, queues: list[str], consumer: str, count: int, turn: int = 0) -> list[Delivery]:
+        """Deliver at most `count` tasks in all, without waiting; the first queue comes first.
+
+        Arguments:
+            turn: says which of a queue's streams comes first.
+        """
+        streams = self._egress(queues, turn)
+        return self.parse_read(queues, script('take')(self.client, streams, keys.GROUP, consumer, count))
 
     def parse_read(self, queues: list[str], reply) -> list[Delivery]:
         """The deliveries in a reply to `read_command` or `wait_command`."""
@@ -429,8 +437,8 @@ def _batches(items: Iterable[Any]) -> Iterator[list]:
 
 def _contradiction(queue: str, stored: Mapping[str, Any], mine: Mapping[str, Any]) -> str:
     name = next((name for name in (*mine, *stored) if mine.get(name) != stored.get(name)), '')
-    return (f'queue {queue!r}: {name}: {mine.get(name)!r} contradicts {stored.get(name)!r}, which it is at work with; '
-            'start every producer and worker with the same, or change it for all by celery_qos.control(app).configure()')
+    return (f'queue {queue!r}: {name}: {mine.get(name)!r} contradicts {stored.get(name)!r}, which it is at work '
+            'with; start every producer and worker with the same, or change it by celery_qos.control(app).configure()')
 
 
 def _unknown_sub_queue(queue: str, name: str, known: list[str]) -> str:

@@ -25,8 +25,8 @@ logger = get_logger(__name__)
 
 #: Seconds until the thread looks again, where no queue is consumed yet.
 FIRST_LOOK = 0.1
-#: Seconds that one command may block, below redis-py's default socket timeout of 5 s.
-LONGEST_BLOCK = 2.0
+#: Seconds by which an idle server may be late to end a wait: so much of it is slept through, to be there in time.
+SERVER_TICK = 0.1
 
 
 class Member:
@@ -164,13 +164,13 @@ class Member:
             self._rest(until)
             return
         try:
-            while (seconds := until - monotonic()) > 0:
-                if store.wait_bell(places, min(seconds, LONGEST_BLOCK)):
-                    self._sweeper.wake()
-                    break
-        except ResponseError:
-            self._rest(until)       # without the bell, what is due by the clock is done in time
-            raise
+            while (seconds := until - SERVER_TICK - monotonic()) > 0:
+                if (queue := store.wait_bell(places, seconds)) is not None:
+                    self._sweeper.wake(queue)
+                    return
+        except ResponseError as exc:
+            self._complain(exc)     # what is due by the clock is done in time nevertheless
+        self._rest(until)
 
 
 _members: dict[tuple, Member] = {}

@@ -112,11 +112,10 @@ class Sweeper:
             logger.warning('the lease of %s on queue %r has ended: its slots are gone, %d tasks are delivered again',
                            recovery.consumer, queue, recovery.tasks)
 
-    def wake(self) -> None:
-        """Something was enqueued that a loop must look at."""
-        for loop in self._loops.values():
-            if loop.holds:
-                loop.at = 0.0
+    def wake(self, queue: str) -> None:
+        """Something was enqueued that the queue's loop must look at."""
+        if queue in self._loops:
+            self._loops[queue].at = 0.0
 
     def leave(self, store: Store) -> None:
         """Give all places back for good; one that cannot be given back now goes when it is not renewed."""
@@ -126,7 +125,8 @@ class Sweeper:
                 self._leave(store, queue)
 
     def _leave(self, store: Store, queue: str) -> None:
-        if self._loops.pop(queue).holds:
+        loop = self._loops.pop(queue, None)
+        if loop and loop.holds:
             try:
                 store.leave_sweep(queue, self._name)
             except (RedisError, OSError) as exc:

@@ -109,6 +109,38 @@ def test_acks_rejects_and_requeues_of_each_stream(server, redis):
     assert lengths(redis, 'jobs', 'streams.') == [0] * SHARDS
 
 
+def test_with_room_for_one_the_streams_take_turns(server):
+    """Slots of others who do not read are filled too, and no stream may hide what the others hold."""
+    received = []
+    options = {'qos': OPTIONS, 'global_keyprefix': 'turns.'}
+    with Connection(server.url('qos'), transport_options=options) as connection:
+        JOBS(connection.default_channel).declare()
+        connection.default_channel.store.lease('jobs', 'busy', 5, 60)
+        for number in range(30):
+            Producer(connection).publish(number, routing_key='jobs')
+        with Consumer(connection, [JOBS], on_message=received.append, prefetch_count=1):
+            while len(received) < 20:
+                connection.drain_events(timeout=5)
+                received[-1].ack()
+    assert {0, 1, 2, 3, 4} <= {message.payload for message in received[:10]}
+
+
+def test_streams_that_are_added_are_read(server, redis):
+    ledger = Ledger(server, {'broker_transport_options': {'qos': {'lease_seconds': 2}}})
+    many = QoS.from_data(OPTIONS)
+    with ledger.worker('threads', 2) as worker:
+        ledger.send('t', 'before')
+        ledger.until('end', 1)
+        Store(redis).declare('celery', many.fingerprint, many.stored, many.structure, force=True)
+        for number in range(12):
+            ledger.send('t', str(number), 0.3)
+        until(lambda: all(lengths(redis)))
+        ledger.until('end', 13)
+        ledger.until_idle()
+        assert lengths(redis) == [0] * SHARDS
+        assert 'made anew' not in worker.log()
+
+
 def test_size_and_purge_count_every_stream(store: Store, redis):
     qos = QoS.from_data(OPTIONS)
     store.declare('jobs', qos.fingerprint, qos.stored, qos.structure)

@@ -1,12 +1,16 @@
 """The sweep loops of real workers: how many there are, how often they look, and what wakes them."""
 from __future__ import annotations
 
+import os
+from collections import Counter
 from contextlib import contextmanager
 from time import monotonic, sleep, time
 from uuid import uuid4
 
 import pytest
 from kombu import Connection, Consumer, Queue
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoPermissionError
 
 from celery_qos import keys
 from celery_qos.store import Store
@@ -26,13 +30,13 @@ def ledger(server):
 
 @pytest.fixture
 def sweeps(monkeypatch):
-    """When this process swept, and what came of it."""
+    """What this process swept, and when."""
     found = []
     original = Store.sweep
 
-    def sweep(self, *args):
-        result = original(self, *args)
-        found.append((monotonic(), result))
+    def sweep(self, queue, *args):
+        result = original(self, queue, *args)
+        found.append((queue, monotonic()))
         return result
 
     monkeypatch.setattr(Store, 'sweep', sweep)
@@ -40,25 +44,30 @@ def sweeps(monkeypatch):
 
 
 @contextmanager
-def consuming(server, **qos):
-    """A consumer in this process; yields its key prefix."""
-    # Of its own, as the process keeps the options that a database was first used with.
-    prefix = f'{uuid4().hex[:8]}.'
-    transport_options = {'qos': {'lease_seconds': 60, **qos}, 'global_keyprefix': prefix}
+def consuming(server, names=('jobs',), lease_seconds=60, socket_timeout=None, **qos):
+    """A consumer in this process."""
+    # A key prefix of its own, as the process keeps the options that a database was first used with.
+    transport_options = {'qos': {'lease_seconds': lease_seconds, **qos}, 'global_keyprefix': f'{uuid4().hex[:8]}.',
+                         'socket_timeout': socket_timeout}
     with Connection(server.url('qos'), transport_options=transport_options) as connection, \
-            Consumer(connection, [Queue('jobs')], on_message=lambda message: None):
-        yield prefix
+            Consumer(connection, [Queue(name) for name in names], on_message=lambda message: None):
+        yield
 
 
-def places(redis, queue='celery', prefix=''):
-    """Who sweeps the queue."""
-    return redis.zrange(keys.sweepers(keys.namespace(queue, prefix)), 0, -1)
+def places(redis):
+    """Who sweeps the queue ``celery``."""
+    return redis.zrange(keys.sweepers(keys.namespace('celery')), 0, -1)
+
+
+def warnings_every(seconds, caplog):
+    """Those of the members with that interval: threads of other tests may not have ended yet."""
+    return [record for record in caplog.records if record.getMessage().endswith(f'tried again every {seconds} s')]
 
 
 def blocks(sweeps):
     """How many iterations there were in a row, for each block that came after them; the last is left out."""
     rows = [1]
-    for (before, _), (after, _) in zip(sweeps, sweeps[1:]):
+    for (_, before), (_, after) in zip(sweeps, sweeps[1:]):
         if after - before < 0.2:
             rows[-1] += 1
         else:
@@ -109,6 +118,64 @@ def test_an_idle_loop_blocks_after_so_many_blank_iterations(server, sweeps, idle
     with consuming(server, egress={'idle_threshold': idle_threshold, 'idle_timeout': 0.4}):
         until(lambda: len(blocks(sweeps)) >= 4)
         assert set(blocks(sweeps)[1:]) == {idle_threshold}
+
+
+def test_each_queue_has_its_own_idle_timeout(server, sweeps):
+    queues = {'often': {'egress': {'idle_timeout': 0.2}}, 'seldom': {'egress': {'idle_timeout': 1}}}
+    with consuming(server, ['often', 'seldom'], queues=queues):
+        until(lambda: len({queue for queue, _ in sweeps}) == 2)
+        began = len(sweeps)
+        sleep(2)
+        swept = Counter(queue for queue, _ in sweeps[began:])
+        assert 7 <= swept['often'] <= 10
+        assert 1 <= swept['seldom'] <= 3
+
+
+def test_a_forked_child_does_not_loop(server, sweeps):
+    with consuming(server, egress={'idle_timeout': 0.1}):
+        until(lambda: sweeps)
+        child = os.fork()
+        if not child:
+            before = len(sweeps)
+            sleep(0.5)
+            os._exit(len(sweeps) - before)
+        assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_block_is_shorter_than_the_timeout_of_the_connection(server, sweeps, caplog):
+    with consuming(server, socket_timeout=0.5, egress={'idle_timeout': 30}):
+        until(lambda: sweeps)
+        sleep(1.5)
+        assert len(sweeps) == 1
+        assert warnings_every(12, caplog) == []
+
+
+def test_one_warning_while_redis_is_away(server, sweeps, monkeypatch, caplog):
+    def fail(*args):
+        raise RedisConnectionError('away')
+
+    with consuming(server, lease_seconds=1, egress={'idle_timeout': 0.1}):
+        until(lambda: sweeps)
+        with monkeypatch.context() as patch:
+            for name in 'lease', 'sweep', 'wait_bell':
+                patch.setattr(Store, name, fail)
+            sleep(1)
+        began = len(sweeps)
+        until(lambda: len(sweeps) > began + 2)
+    assert len(warnings_every(0.2, caplog)) == 1
+
+
+def test_a_user_who_may_not_wait_for_the_bell_sweeps_by_the_clock(server, sweeps, monkeypatch, caplog):
+    def fail(*args):
+        raise NoPermissionError('blpop')
+
+    monkeypatch.setattr(Store, 'wait_bell', fail)
+    with consuming(server, lease_seconds=2, egress={'idle_timeout': 0.25}):
+        until(lambda: sweeps)
+        began = len(sweeps)
+        sleep(1.5)
+        assert 4 <= len(sweeps) - began <= 7
+    assert len(warnings_every(0.4, caplog)) == 1
 
 
 def test_a_task_of_a_limited_rate_starts_when_its_turn_is_due(ledger):
