@@ -164,6 +164,9 @@ def test_a_worker_waits_while_redis_takes_no_writes(server, state):
 def test_a_worker_goes_on_after_its_group_was_destroyed(server):
     ledger = Ledger(server, SHORT_LEASE)
     with ledger.worker('solo') as worker:
+        # Without a read that it interrupts, it is mended before anybody notices.
+        until(lambda: any(client['cmd'] == 'xreadgroup' and 'b' in client['flags']
+                          for client in ledger.redis.client_list()))
         ledger.redis.xgroup_destroy(keys.egress(keys.namespace('celery')), keys.GROUP)
         worker.wait_for('made anew')
         ledger.send('t', 'after')
