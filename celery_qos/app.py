@@ -133,6 +133,7 @@ class Control:
         values = {stored: FORGET for name in forgotten for stored in stored_as(kind, name)}
         values.update(overrides(kind, {name: value for name, value in options.items() if value is not None}))
         with self._store() as store:
+            store.declare(self._queue(queue))
             store.set(self._queue(queue), of, values)
 
     def _check_sub_queue(self, name: Optional[str], queue: Optional[str]) -> None:

@@ -7,17 +7,15 @@ from difflib import get_close_matches
 from itertools import islice
 from typing import Any, NamedTuple, Optional, Union
 
-from kombu.log import get_logger
 from redis import Redis
 from redis.exceptions import NoPermissionError
 
 from . import keys
 from .errors import ConfigError, QueueFull, SchemaMismatch, UnsupportedServer
+from .notices import Notices
 from .scripts import script
 
 __all__ = ('Store', 'Delivery', 'Recovery', 'Sweep', 'Tracked', 'SCHEMA_VERSION', 'MINIMUM_SERVER')
-
-logger = get_logger(__name__)
 
 #: Version of the layout of the keys; a queue stored with another one is refused.
 SCHEMA_VERSION = '2'
@@ -95,6 +93,7 @@ class Store:
         self._namespaces: dict[str, str] = {}
         #: Queue to its number of streams of egress, as the server said last.
         self._streams: dict[str, int] = {}
+        self._notices = Notices()
 
     def namespace(self, queue: str) -> str:
         try:
@@ -200,14 +199,15 @@ class Store:
         if outcome == 'full':
             self._on_full(queue, tenant, reply[1].decode(), reply[2].decode(), reply[3])
         elif outcome == 'dropped':
-            logger.warning('queue %r: tenant %r is full, its oldest task was dropped', queue, tenant)
+            text = 'queue %r: tenant %r is full, its oldest task was dropped'
+            self._notices.warn((queue, tenant), text, queue, tenant)
         return outcome == 'egress'
 
     def _on_full(self, queue: str, tenant: str, on_full: str, sub_queue: str, capacity: int) -> None:
         full = QueueFull(queue, sub_queue, tenant, capacity)
         if on_full != 'dead-letter':
             raise full
-        logger.warning('%s; the new task is in the dead letters', full)
+        self._notices.warn((queue, tenant), '%s; the new task is in the dead letters', full)
 
     def settle(self, queue: str, ids: Iterable[str]) -> int:
         """Remove finished tasks from egress and dispatch; returns how many were there."""
