@@ -23,7 +23,7 @@ every_level = pytest.mark.parametrize('level', LEVELS)
 class TestEvery:
     @pytest.mark.parametrize('seed', range(3))
     @pytest.mark.parametrize('capacity', [None, 2])
-    def test_no_slot_is_free_while_a_task_waits_and_each_tenants_tasks_run_in_order(self, hand, algorithm, seed, capacity):
+    def test_no_slot_is_free_while_a_task_waits_and_a_tenants_tasks_run_in_order(self, hand, algorithm, seed, capacity):
         random = Random(seed)
         subs = [SubQueue(name, 1000, weight, algorithm=algorithm) for name, weight in (('x', 3), ('y', 1))]
         hand.configure(QoS(algorithm, subs if seed else [], egress={'capacity': capacity},

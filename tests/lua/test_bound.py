@@ -1,12 +1,17 @@
 """The bound of fairness: whatever happens, no two backlogged tenants drift apart by more than this.
 
-While f and g stay backlogged, over every interval, ``|W_f/w_f - W_g/w_g| <= (D + 1) (cmax_f/w_f + cmax_g/w_g)``, where W
-is the service of tasks that ended, w the weight, cmax the greatest cost of a task, D how many are in flight at most.
+While f and g stay backlogged, over every interval, ``|W_f/w_f - W_g/w_g| <= (D + 1) (cmax_f/w_f + cmax_g/w_g)``, where
+W is the service of tasks that ended, w the weight, cmax the greatest cost of a task, D how many are in flight at most.
 
 Jin, Chase, Kaur: Interposed proportional sharing for a storage service utility, SIGMETRICS 2004.
+
+Costs that are estimated until a task has ended weaken it to ``2 D max(cmax_f/w_f, cmax_g/w_g)``, where cmax counts the
+estimates too: f is served while its tag, estimates of at most D tasks included, is no greater than g's, and what is in
+flight then ends. That is at most twice the bound, and needs estimates that were far too low once and too high later.
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf
 from random import Random
 
@@ -16,6 +21,9 @@ from celery_qos.config import QoS, Tenant
 from tests.lua.hand import Hand
 from tests.lua.simulation import Simulation
 from tests.lua.turns import fill
+
+#: Of sums, and of the tiny distance that keeps newcomers in order.
+ROUNDING = 1e-6
 
 
 class Drift:
@@ -64,11 +72,10 @@ class Drift:
         """A task was taken to cost so much."""
         self.greatest[f] = max(self.greatest[f], cost / self.weights[f])
 
-    def tightest(self) -> float:
-        """The part of the bound that the widest interval of any pair used."""
+    def tightest(self, bound: Callable[[Drift, str, str], float]) -> float:
+        """The part of `bound` that the widest interval of any pair used."""
         self.became(set())
-        return max((width / ((self.depth + 1) * (self.greatest[f] + self.greatest[g]))
-                    for (f, g), width in self.widest.items() if width > 0), default=0)
+        return max((width / bound(self, f, g) for (f, g), width in self.widest.items() if width > 0), default=0)
 
     def _begin(self, f: str, g: str) -> None:
         difference = self.service[f] - self.service[g]
@@ -79,6 +86,14 @@ class Drift:
         for g in self.backlogged:
             width = -self.least[g].pop(f) - self.least[f].pop(g)
             self.widest[f, g] = max(self.widest.get((f, g), 0), width, self.widest.get((g, f), 0))
+
+
+def of_known_costs(drift: Drift, f: str, g: str) -> float:
+    return (drift.depth + 1) * (drift.greatest[f] + drift.greatest[g])
+
+
+def of_estimated_costs(drift: Drift, f: str, g: str) -> float:
+    return 2 * drift.depth * max(drift.greatest[f], drift.greatest[g])
 
 
 def trace(hand: Hand, algorithm: str, random: Random, tenants: int, early: bool = False,
@@ -130,20 +145,26 @@ def trace(hand: Hand, algorithm: str, random: Random, tenants: int, early: bool 
     return drifts[0], drifts[1]
 
 
-@pytest.mark.parametrize('tenants, seed', [(2, 1), (2, 2), (3, 1), (5, 1), (5, 2), (12, 1), (40, 1), (200, 1)])
+def report(record_property, trace: str, drift: Drift, tightest: float) -> None:
+    record_property('tightest', tightest)
+    print(f'{trace}, {len(drift.weights)} tenants, {drift.depth} in flight: the tightest interval used '
+          f'{tightest:.1%} of the bound')
+
+
+@pytest.mark.parametrize('tenants, seed', [(2, 23), (2, 25), (3, 11), (5, 16), (12, 11), (40, 12), (40, 26), (200, 1)])
 @pytest.mark.parametrize('mode', ['wrr', 'dwrr', 'dwrr, early'])
 def test_backlogged_tenants_stay_within_the_bound(hand, mode, tenants, seed, record_property):
     algorithm, _, early = mode.partition(', ')
     drift, _ = trace(hand, algorithm, Random(f'{seed} {tenants}'), tenants, bool(early))
-    record_property('tightest', tightest := drift.tightest())
-    print(f'{mode}, {tenants} tenants, {drift.depth} in flight: the tightest interval used {tightest:.0%} of the bound')
-    assert tightest <= 1
+    tightest = drift.tightest(of_known_costs)
+    report(record_property, mode, drift, tightest)
+    assert 0.01 < tightest <= 1 + ROUNDING
 
 
-@pytest.mark.parametrize('tenants, seed', [(2, 1), (5, 0), (5, 2), (40, 1)])
+@pytest.mark.parametrize('tenants, seed', [(2, 15), (3, 11), (5, 21), (12, 11), (12, 24), (40, 12)])
 def test_where_nothing_is_known_of_a_tenant_the_guess_counts_as_a_cost(hand, tenants, seed, record_property):
     """It may be far more than what the tenant's first tasks take, which nobody knows until one of them has ended."""
     _, drift = trace(hand, 'dwrr', Random(f'{seed} {tenants}'), tenants, warm=False)
-    record_property('tightest', tightest := drift.tightest())
-    print(f'dwrr from nothing, {tenants} tenants, {drift.depth} in flight: the tightest interval used {tightest:.0%}')
-    assert tightest <= 1
+    tightest = drift.tightest(of_estimated_costs)
+    report(record_property, 'dwrr from nothing', drift, tightest)
+    assert 0.01 < tightest <= 1 + ROUNDING
