@@ -84,7 +84,7 @@ def test_a_cancelled_queue_gives_its_slots_back(server):
         ledger.app.control.cancel_consumer('celery')
         until(lambda: slots(ledger) == 0)
         ledger.send('t', 'waits')
-        assert server.client().hgetall(keys.waiting(NS)) == {b't': b'1'}
+        assert server.client().hgetall(keys.waiting(NS)) == {b':t': b'1'}
         ledger.app.control.add_consumer('celery')
         until(lambda: slots(ledger) == 8)
         ledger.until('end', 1)
