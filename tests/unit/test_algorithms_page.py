@@ -1,4 +1,4 @@
-"""docs/algorithms.md shows every picture there is, and what it names exists."""
+"""docs/algorithms.md shows every picture there is, and what it names exists; how-it-works.md names every key."""
 from __future__ import annotations
 
 import re
@@ -10,6 +10,7 @@ import pytest
 from celery import Celery
 
 import celery_qos
+from celery_qos import keys
 from celery_qos.config import ALGORITHMS, Config
 
 ROOT = Path(__file__).parents[2]
@@ -86,3 +87,14 @@ def test_what_the_bound_is_in_tasks():
     assert f'({slots} + 1) · (1 + 1) = {(slots + 1) * 2} tasks' in text
     # The difference per weight, times the weight of the heavier.
     assert f'give or take {round((slots + 1) * (1 / 3 + 1) * 3)}.' in text
+
+
+def test_every_key_is_explained():
+    section = (DOCS / 'how-it-works.md').read_text(encoding='utf-8').split('\n## Keys')[1].split('\n## ')[0]
+    explained = {name for row in re.findall(r'^\| (`:.*?`[^|]*) \|', section, re.MULTILINE)
+                 for name in re.findall(r'`:(\w+)', row)}
+
+    spelled = {name: getattr(keys, name) for name in keys.__all__ if name not in ('namespace', 'tenant_id')}
+    kinds = {re.match(r':(\w+)', spell('', *['x'] * (name in ('running', 'tenant_stream'))))[1]
+             for name, spell in spelled.items() if callable(spell)}
+    assert explained == kinds
