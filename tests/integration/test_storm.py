@@ -122,7 +122,7 @@ class Storm:
         random, redis, number = Random(f'{self.seed} {tenant}'), self.ledger.server.client(), 0
         with self.ledger.publishing() as send:
             while not self.over.wait(random.random() / 20):
-                room = backlog - int(redis.hget(keys.waiting(NS), tenant) or 0)
+                room = backlog - int(redis.hget(keys.waiting(NS), keys.tenant_id(tenant)) or 0)
                 for _ in range(min(room, random.randrange(1, 9))):
                     mark, task = f'{tenant} {number}', random.choice(['early', 'early', 'late', 'late', 'picky'])
                     self.published[mark] = task
