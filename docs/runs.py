@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,9 @@ from typing import Any, NamedTuple, Optional
 
 from celery import Celery
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from celery_qos import QoS
 from celery_qos.config import Config
@@ -151,9 +154,11 @@ def _end_with_parent(socket: str) -> None:
     """Reading standard input returns when the program that started this is gone, even if it was killed."""
     os.read(0, 1)
     try:
-        Redis(unix_socket_path=socket).shutdown(nosave=True)
+        # Not tried again: that the connection breaks is what is wanted.
+        Redis(unix_socket_path=socket, retry=Retry(NoBackoff(), 0)).shutdown(nosave=True)
     except RedisError:
         pass        # it is down already
+    shutil.rmtree(os.path.dirname(socket), ignore_errors=True)
     os._exit(1)
 
 
