@@ -1,0 +1,76 @@
+"""The work of one dispatch does not grow with the number of tenants; ``python -m tests.scale`` measures its time."""
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from celery_qos import keys
+from celery_qos.config import ALGORITHMS, QoS, SubQueue, Tenant
+from tests.lua.hand import Hand, commands_of
+from tests.lua.turns import fill
+from tests.scale import costs
+
+#: More take minutes, and 5 KB of memory each.
+TENANTS = [int(each) for each in os.environ.get('SCALE_TENANTS', '10 3000').split()]
+
+
+@pytest.mark.parametrize('algorithm', ALGORITHMS)
+def test_commands_and_time_with_any_number_of_backlogged_tenants(store, algorithm, record_property):
+    found = []
+    for tenants in TENANTS:
+        store.client.flushall()
+        found.append(costs(Hand(store), tenants, algorithm, acts=200, rounds=5))
+        print(f'{algorithm}, {tenants} tenants: {found[-1]}')
+    for act, cost in found[0].items():
+        # Exact: each command is at most logarithmic in the number of tenants.
+        assert [each[act].commands for each in found] == [cost.commands] * len(found)
+        record_property(act, growth := max(each[act].micros for each in found) / cost.micros)
+        assert growth <= 1.5
+
+
+def shape(hand: Hand, kind: str, count: int) -> None:
+    """So many backlogged ones of a kind, and two tenants beside them."""
+    if kind == 'inner tenants':
+        fill(hand, ((f'outer\x1f{number}', 2) for number in range(count)))
+    elif kind == 'sub-queues':
+        hand.configure(QoS(queues=[SubQueue(f's{number}', 1000, 1) for number in range(count)]))
+        for number in range(count):
+            fill(hand, [('tenant', 2)], f's{number}')
+    elif kind == 'paused tenants':
+        hand.configure(QoS(default_tenant=Tenant(paused=True), tenants={'a': Tenant(), 'b': Tenant()}))
+        fill(hand, ((f'paused {number}', 2) for number in range(count)))
+    else:
+        # They had their turn and are gone.
+        hand.hire(slots=2)
+        for number in range(count):
+            hand.put(f'idle {number}')
+            hand.finish(*hand.read())
+        hand.hire(slots=1)
+
+
+@pytest.mark.parametrize('kind', ['inner tenants', 'sub-queues', 'paused tenants', 'idle tenants'])
+def test_whatever_they_are(hand, kind):
+    found = []
+    for count in 10, 500:
+        hand.redis.flushall()
+        shape(hand, kind, count)
+        sub_queue = 's1' if kind == 'sub-queues' else ''
+        fill(hand, [('a', 20), ('b', 20)], sub_queue)
+        hand.hire(slots=1)
+        hand.finish(*hand.read())
+        read = hand.read()
+        found.append((commands_of(hand.redis, lambda: hand.put('a', sub_queue=sub_queue)),
+                      commands_of(hand.redis, lambda read=read: hand.finish(*read))))
+    assert found[0] == found[1]
+
+
+def test_idle_tenants_cost_no_memory(hand):
+    hand.hire(slots=2)
+    hand.put('busy', times=1000)
+    before = hand.redis.memory_usage(keys.finish(hand.ns)) or 0
+    for number in range(500):
+        hand.put(f'idle {number}')
+        hand.finish(*hand.read())
+    assert (hand.redis.memory_usage(keys.finish(hand.ns)) or 0) <= before + 500
+    assert not [key for key in hand.all_keys() if 'idle' in key]
