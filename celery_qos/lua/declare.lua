@@ -44,16 +44,20 @@ local weights = change.weights_of(default_changed and change.contenders() or ids
 if default_changed then
   for id, weight in pairs(change.weights_of(ids)) do weights[id] = weight end
 end
-local before, top = change.algorithms(), settings.queue.top
+local before, top, every = change.algorithms(), settings.queue.top, settings.every_sub_queue()
 
 for field in pairs(old) do redis.call('HDEL', keys.SETTINGS, field) end
 redis.call('HSET', keys.SETTINGS, 'config', fingerprint, 'structure', structure)
 for field, value in pairs(new) do redis.call('HSET', keys.SETTINGS, field, value) end
 change.rank('sub', settings.merged(new.queue).queues)
 change.rank('tenant', settings.decoded(new.order))
-change.derive()
+change.derive(every)
 change.adopt_root(top)
-change.restart_changed(before)
+local function order(fields)
+  return cjson.encode({settings.merged(fields.queue).queues or 0, fields.order or 0})
+end
+change.restart_changed(before, order(old) ~= order(new))
+if redis.call('EXISTS', keys.egress(0)) == 1 then workers.ensure_groups() end
 change.apply(weights)
 if default_changed then change.unpark_all() end
 dispatch.fill()

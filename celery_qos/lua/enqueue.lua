@@ -8,6 +8,10 @@
 local tenant, priority, named, percent, exempt = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1'
 local fields = {unpack(ARGV, 6)}
 settings.load_settings(tenant)
+if settings.queue.leaving and redis.call('EXISTS', keys.WAITING) == 0 then
+  redis.call('HSET', keys.SETTINGS, 'top', 'tenants')
+  settings.load_settings(tenant)
+end
 
 -- The one that is named, else that of the tenant or of the one it is inside, else the one to whose share of ingress the percent falls, else the last.
 -- Returns nil where the name is unknown.
@@ -90,6 +94,7 @@ end
 
 -- A key of another type raises before the task is written: its publisher is told that it was not.
 fair.check_types()
+if limits.is_inner(ids[#ids]) then ids[#ids + 1] = ids[#ids] .. keys.PART end
 local no_room = not exempt and full(ids)
 local drops = no_room and no_room.on_full == 'drop-oldest' and redis.call('HEXISTS', keys.WAITING, ids[#ids]) == 1
 if no_room then
@@ -108,7 +113,6 @@ if #ids > whole then
   limits.nested = true
   for i = whole, #ids - 1 do promote(ids[i]) end
 end
-if limits.is_inner(ids[#ids]) then ids[#ids + 1] = ids[#ids] .. keys.PART end
 
 redis.call('XADD', keys.tenant_stream(ids[#ids], priority), '*', unpack(fields))
 redis.call('HINCRBY', keys.STATE, 'waiting', 1)

@@ -20,8 +20,9 @@ if next(overrides) then
 else
   redis.call('HDEL', keys.SETTINGS, 'set:' .. of)
 end
-if not path and of ~= 'default' then change.derive() end
+if not path and of ~= 'default' then change.derive(settings.every_sub_queue()) end
 change.restart_changed(before)
+if redis.call('EXISTS', keys.egress(0)) == 1 then workers.ensure_groups() end
 change.apply(weights)
 if of == 'default' then change.unpark_all() end
 dispatch.fill()

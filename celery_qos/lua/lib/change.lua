@@ -2,17 +2,34 @@
 -- include keys, settings, fair, limits
 local change = {}
 
--- Work out what scheduling reads from what was configured and set.
-function change.derive()
+-- Work out what scheduling reads from what was configured and set. `before`: the sub-queues that there were.
+function change.derive(before)
   local queue = settings.merged(unpack(redis.call('HMGET', keys.SETTINGS, 'queue', 'set:queue')))
   local names = type(queue.queues) == 'table' and queue.queues or {}
   -- Tasks that wait in a sub-queue keep the tree's shape until the queue is idle.
-  local root = #names > 0 or redis.call('HGET', keys.SETTINGS, 'top') == 'root' and redis.call('EXISTS', keys.WAITING) == 1
+  local top = 'tenants'
+  if #names > 0 then
+    top = 'root'
+  elseif settings.queue.top == keys.ROOT and redis.call('EXISTS', keys.WAITING) == 1 then
+    top = 'leaving'
+  end
   local streams = math.max(1, tonumber(queue.streams) or 1)
   local shards = math.max(streams, tonumber(redis.call('HGET', keys.SETTINGS, 'shards') or 1))
-  redis.call('HSET', keys.SETTINGS, 'algorithm', queue.algorithm or 'wrr', 'top', root and 'root' or 'tenants',
+  redis.call('HSET', keys.SETTINGS, 'algorithm', queue.algorithm or 'wrr', 'top', top,
     'capacity', queue.capacity or '', 'streams', streams, 'shards', shards, 'workers', queue.workers or 1,
     'idle_threshold', queue.idle_threshold or 1, 'idle_timeout', queue.idle_timeout or 1)
+
+  local declared, former = {}, {}
+  for _, name in ipairs(names) do declared[name] = true end
+  for _, name in ipairs(before) do
+    if name ~= '' and not declared[name] and redis.call('HEXISTS', keys.WAITING, name) == 1 then former[#former + 1] = name end
+  end
+  table.sort(former)
+  if #former > 0 then
+    redis.call('HSET', keys.SETTINGS, 'former', cjson.encode(former))
+  else
+    redis.call('HDEL', keys.SETTINGS, 'former')
+  end
 
   settings.known = {}
   local least, sum = math.huge, 0
@@ -41,28 +58,22 @@ function change.rank(kind, names)
   end
 end
 
--- Remember `fields` under `ids_before`: the weights of those that a change may touch.
+-- The weights of those that a change may touch.
 function change.weights_of(ids)
   local weights = {}
   for _, id in ipairs(ids) do weights[id] = settings.weight_of(id) end
   return weights
 end
 
--- The node in which `id` contends.
-function change.node_above(id)
-  local sub, path = keys.split(id)
-  if not path then return keys.ROOT end
-  local ids = settings.ids_of(sub, path)
-  return settings.node_of(ids, #ids)
-end
-
 -- Those of `weights` weigh something else now, and may have been parked for what no longer holds.
 function change.apply(weights)
   settings.known, fair.unit = {}, nil
-  for id, old in pairs(weights) do
-    fair.reweigh(change.node_above(id), id, old / settings.weight_of(id))
-    limits.unpark(id)
-  end
+  local ids = {}
+  for id in pairs(weights) do ids[#ids + 1] = id end
+  -- The order of pairs is anyone's.
+  table.sort(ids)
+  for _, id in ipairs(ids) do fair.reweigh(settings.node_above(id), id, weights[id] / settings.weight_of(id)) end
+  for _, id in ipairs(ids) do limits.unpark(id) end
 end
 
 -- All that are parked contend again, some at each sweep.
@@ -75,43 +86,63 @@ function change.unpark_all()
   end
 end
 
--- The ids that contend at the node of the top and, where that holds sub-queues, within each of them.
-function change.contenders()
-  local ids = {}
+-- The node of the top and, where that holds sub-queues, these.
+function change.main_nodes()
   local nodes = {settings.queue.top}
   if settings.queue.top == keys.ROOT then
-    nodes[2] = ''
-    for _, name in ipairs(settings.sub_queues()) do nodes[#nodes + 1] = name end
+    for _, name in ipairs(settings.every_sub_queue()) do nodes[#nodes + 1] = name end
   end
-  for _, node in ipairs(nodes) do
-    for _, tags in ipairs({keys.ready(node), keys.finish(node)}) do
-      for _, id in ipairs(redis.call('ZRANGE', tags, 0, -1)) do ids[#ids + 1] = id end
+  return nodes
+end
+
+-- The ids that contend there.
+function change.contenders()
+  local ids = {}
+  for _, node in ipairs(change.main_nodes()) do
+    for _, found in ipairs({redis.call('ZRANGE', keys.ready(node), 0, -1), redis.call('ZRANGE', keys.finish(node), 0, -1),
+        redis.call('HKEYS', keys.owing(node))}) do
+      for _, id in ipairs(found) do ids[#ids + 1] = id end
     end
   end
   return ids
 end
 
--- What each node that may exist goes by.
+-- What each of these nodes goes by.
 function change.algorithms()
-  local found = {[settings.queue.top] = settings.queue.algorithm}
-  if settings.queue.top == keys.ROOT then
-    for _, name in ipairs(settings.sub_queues()) do found[name] = settings.options_of(name).algorithm or 'wrr' end
-  end
+  local found = {}
+  for _, node in ipairs(change.main_nodes()) do found[node] = fair.algorithm_of(node) end
   return found
 end
 
--- Start anew where the algorithm is not what it was `before`. Tenants inside tenants go by what their sub-queue goes by.
-function change.restart_changed(before)
-  local any_nested = redis.call('HGET', keys.STATE, 'nested')
-  for node, name in pairs(change.algorithms()) do
-    if before[node] and before[node] ~= name then
-      local inner = any_nested and node ~= keys.ROOT and redis.call('ZRANGE', keys.ready(node), 0, -1) or {}
-      fair.restart(node)
-      while #inner > 0 do
-        local id = table.remove(inner)
-        for _, each in ipairs(redis.call('ZRANGE', keys.ready(id), 0, -1)) do inner[#inner + 1] = each end
-        if redis.call('EXISTS', keys.ready(id)) == 1 then fair.restart(id) end
+-- The tenants in `node` with others inside, and such inside those. A parked one is not among the ready.
+function change.with_inner(node)
+  local found = {}
+  local function look(ids)
+    for _, id in ipairs(ids) do
+      if redis.call('EXISTS', keys.ready(id)) == 1 then
+        found[#found + 1] = id
+        look(redis.call('ZRANGE', keys.ready(id), 0, -1))
       end
+    end
+  end
+  look(redis.call('ZRANGE', keys.ready(node), 0, -1))
+  local parked = {}
+  for _, id in ipairs(redis.call('ZRANGE', keys.PARKED, 0, -1)) do
+    if keys.split(id) == node then parked[#parked + 1] = id end
+  end
+  look(parked)
+  return found
+end
+
+-- Start anew where the algorithm is not what it was `before`, or where it goes by another order. Tenants inside tenants go by
+-- what their sub-queue goes by.
+function change.restart_changed(before, reordered)
+  local nested = redis.call('HGET', keys.STATE, 'nested')
+  for node, name in pairs(change.algorithms()) do
+    if (before[node] or 'wrr') ~= name or reordered and fair.policies[name].rank then
+      local inside = nested and node ~= keys.ROOT and change.with_inner(node) or {}
+      fair.restart(node)
+      for _, id in ipairs(inside) do fair.restart(id) end
     end
   end
 end

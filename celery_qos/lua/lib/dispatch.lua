@@ -137,37 +137,59 @@ function dispatch.pay(ids, tags, from, left, seconds)
   end
 end
 
+-- How many who cannot borrow, for a limit of what they are inside, are looked at before a slot stays idle.
+dispatch.MOST_HELD_BACK = 50
+
+-- Whether a limit of what is above the last of `ids` keeps it from borrowing.
+function dispatch.held_back(ids)
+  for i = 1, #ids - 1 do
+    if limits.blocked(ids[i]) then return true end
+  end
+  return false
+end
+
+-- Lend a free slot to the last of `ids`: it pays nothing, nor do those above it. Returns whether a task moved.
+function dispatch.lend_to(ids)
+  local id, depth, tags = ids[#ids], #ids, {}
+  local _, path = keys.split(id)
+  local inner = not path or limits.nested and redis.call('EXISTS', keys.ready(id)) == 1
+  local left, seconds
+  if not inner or dispatch.descend(ids, tags) then left, seconds = dispatch.move(ids) end
+  if not left then return false end
+  dispatch.pay(ids, tags, depth + 1, left, seconds)
+  if redis.call('HEXISTS', keys.WAITING, id) == 0 then
+    redis.call('ZREM', keys.PARKED, id)
+    redis.call('ZREM', keys.LENDABLE, id)
+  end
+  for _, each in ipairs(path and settings.ids_of_tenant(path) or {id}) do
+    if redis.call('ZSCORE', keys.LENDABLE, each) then limits.offer(each) end
+  end
+  return true
+end
+
 -- Nobody else has use for a free slot: lend it to one that is at its cap, the one that borrows least first. Nobody contends, so
 -- nobody pays. Returns whether a task moved.
 function dispatch.lend()
-  local candidates = redis.call('ZRANGE', keys.LENDABLE, 0, 9)
-  for _, id in ipairs(candidates) do
+  local passed = 0
+  while passed < dispatch.MOST_HELD_BACK do
+    local id = redis.call('ZRANGE', keys.LENDABLE, passed, passed)[1]
+    if not id then return false end
     local sub, path = keys.split(id)
-    local ids = path and settings.ids_of(sub, path) or {id}
-    local free = not limits.blocked(id, true)
-    for i = 1, #ids - 1 do free = free and not limits.blocked(ids[i]) end
-    if not free then
-      -- Back when one of its tasks has ended.
+    local ids, due = path and settings.ids_of(sub, path) or {id}, limits.blocked(id, true)
+    if due then
+      -- Back when one of its tasks has ended, or its token is there.
       redis.call('ZREM', keys.LENDABLE, id)
+      if due < math.huge then redis.call('ZADD', keys.PARKED, due, id) end
+    elseif dispatch.held_back(ids) then
+      -- Nothing tells it when that ends.
+      passed = passed + 1
+    elseif dispatch.lend_to(ids) then
+      return true
     else
-      local depth, tags = #ids, {}
-      local inner = not path or limits.nested and redis.call('EXISTS', keys.ready(id)) == 1
-      local left, seconds
-      if not inner or dispatch.descend(ids, tags) then left, seconds = dispatch.move(ids) end
-      if left then
-        dispatch.pay(ids, tags, depth + 1, left, seconds)
-        if redis.call('HEXISTS', keys.WAITING, id) == 1 then
-          redis.call('ZINCRBY', keys.LENDABLE, 1, id)
-        else
-          redis.call('ZREM', keys.PARKED, id)
-          redis.call('ZREM', keys.LENDABLE, id)
-        end
-        return true
-      end
       redis.call('ZREM', keys.LENDABLE, id)
     end
   end
-  return #candidates > 0 and dispatch.lend()
+  return false
 end
 
 -- Fill the free slots, as many as `free` where that was just looked up. Returns how many tasks moved.

@@ -12,13 +12,17 @@ fair.policies = {}
 fair.TIE = 2 ^ -30
 
 -- The tenants of a sub-queue, and what is inside them, go by its algorithm.
-function fair.policy_of(node)
+function fair.algorithm_of(node)
   local name = settings.queue.algorithm
   if node ~= settings.queue.top then
     local sub = keys.split(node) or node
-    if sub ~= '' or settings.queue.top == keys.ROOT then name = settings.options_of(sub).algorithm end
+    if sub ~= '' or settings.queue.top == keys.ROOT and not settings.queue.leaving then name = settings.options_of(sub).algorithm end
   end
-  return fair.policies[name or 'wrr'] or fair.policies.wrr
+  return fair.policies[name] and name or 'wrr'
+end
+
+function fair.policy_of(node)
+  return fair.policies[fair.algorithm_of(node)]
 end
 
 -- Raise an error where a key is of another type.
@@ -130,6 +134,8 @@ function fair.reweigh(node, id, ratio)
     local tag = tonumber(redis.call('ZSCORE', tags, id) or nil)
     if tag and tag > vtime then redis.call('ZADD', tags, vtime + (tag - vtime) * ratio, id) end
   end
+  local tag = policy.measured and tonumber(redis.call('HGET', keys.owing(node), id) or nil)
+  if tag and tag > vtime then redis.call('HSET', keys.owing(node), id, vtime + (tag - vtime) * ratio) end
 end
 
 -- Another algorithm: its tags mean something else, so everyone starts anew, in the order of the old tags.

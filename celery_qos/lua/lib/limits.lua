@@ -49,6 +49,14 @@ function limits.blocked(id, lent)
   return nil
 end
 
+-- The parked `id` may borrow slots.
+function limits.offer(id)
+  local options = settings.options_of(id)
+  if options.max_in_flight and options.burst and not options.paused then
+    redis.call('ZADD', keys.LENDABLE, limits.in_flight(id) - options.max_in_flight, id)
+  end
+end
+
 -- Out of the ready set until `due`.
 function limits.park(id, due)
   if limits.rings and due < math.huge then
@@ -59,17 +67,18 @@ function limits.park(id, due)
     end
   end
   redis.call('ZADD', keys.PARKED, due == math.huge and 'inf' or due, id)
-  local options = settings.options_of(id)
-  if options.max_in_flight and options.burst and not options.paused then
-    redis.call('ZADD', keys.LENDABLE, limits.in_flight(id) - options.max_in_flight, id)
-  end
+  limits.offer(id)
 end
 
 -- The last of `ids` has tasks that may be served: a place among the ready for it, and for those above it.
 function limits.make_ready(ids)
   for i = #ids, 1, -1 do
     local node, id = settings.node_of(ids, i), ids[i]
-    if i < #ids and (redis.call('ZSCORE', keys.ready(node), id) or redis.call('ZSCORE', keys.PARKED, id)) then return end
+    if i < #ids then
+      if redis.call('ZSCORE', keys.ready(node), id) then return end
+      -- It may have been found to have nothing to borrow slots for.
+      if redis.call('ZSCORE', keys.PARKED, id) then return limits.offer(id) end
+    end
     fair.add(node, id)
   end
 end
@@ -108,6 +117,7 @@ end
 
 -- The seconds that a task of the tenant will take, as far as is known.
 function limits.estimate(sub, path)
+  if limits.is_own(path) then path = string.sub(path, 1, -2) end
   local found = redis.call('HMGET', keys.AVERAGES, 'tenant:' .. path, 'sub:' .. sub)
   return tonumber(found[1] or found[2] or limits.UNKNOWN_SECONDS)
 end
@@ -120,7 +130,7 @@ function limits.learn(subject, seconds)
   redis.call('HSET', keys.AVERAGES, subject, string.format('%.6f', average and average + limits.RECENT * (seconds - average) or seconds))
 end
 
--- The children that stand for a tenant's own tasks are not counted: when a task ends, its tenant may have no others inside.
+-- Whether it is the child that stands for the own tasks of a tenant with others inside.
 function limits.is_own(id)
   return string.sub(id, -1) == keys.PART
 end
@@ -136,11 +146,21 @@ function limits.occupy(ids)
     measured = measured or fair.policy_of(settings.node_of(ids, i)).measured
   end
   if not capped and not measured then return nil end
+  local sub, path = keys.split(ids[#ids])
+  -- Whatever the tree looks like when the task ends, it counts for its sub-queue, and for its tenant and not for a child that
+  -- stands for the tenant's own tasks.
+  if settings.queue.top ~= keys.ROOT then redis.call('HINCRBY', keys.IN_FLIGHT, settings.subject_of(sub), 1) end
   for _, id in ipairs(ids) do
     if not limits.is_own(id) then redis.call('HINCRBY', keys.IN_FLIGHT, settings.subject_of(id), 1) end
   end
-  local sub, path = keys.split(ids[#ids])
   return measured and limits.estimate(sub, path) or 0
+end
+
+-- One less of the subject is in flight. Returns how many are.
+function limits.one_less(subject)
+  local left = redis.call('HINCRBY', keys.IN_FLIGHT, subject, -1)
+  if left <= 0 then redis.call('HDEL', keys.IN_FLIGHT, subject) end
+  return left
 end
 
 -- A task that was tracked is in flight no more. `cost`: what it was charged for; `seconds`: what it took, nil where nobody knows.
@@ -151,20 +171,17 @@ function limits.vacate(sub, path, cost, seconds)
     limits.learn('sub:' .. sub, seconds)
     for i, id in ipairs(ids) do fair.correct(settings.node_of(ids, i), id, seconds - cost) end
   end
-  for i, id in ipairs(ids) do
-    local left = redis.call('HINCRBY', keys.IN_FLIGHT, settings.subject_of(id), -1)
-    if left <= 0 then
-      redis.call('HDEL', keys.IN_FLIGHT, settings.subject_of(id))
-      fair.settle_tag(settings.node_of(ids, i), id)
-    end
-    local options = settings.options_of(id)
-    if options.max_in_flight then
+  if settings.queue.top ~= keys.ROOT then limits.one_less(settings.subject_of(sub)) end
+  for _, id in ipairs(ids) do
+    local left, options = limits.one_less(settings.subject_of(id)), settings.options_of(id)
+    if left <= 0 or options.max_in_flight then
       local _, whole = keys.split(id)
       for _, each in ipairs(whole and settings.ids_of_tenant(whole) or {id}) do
-        if left < options.max_in_flight then
+        if left <= 0 then fair.settle_tag(settings.node_above(each), each) end
+        if options.max_in_flight and left < options.max_in_flight then
           limits.unpark(each)
-        elseif options.burst and redis.call('ZSCORE', keys.PARKED, each) then
-          redis.call('ZADD', keys.LENDABLE, left - options.max_in_flight, each)
+        elseif options.max_in_flight and redis.call('ZSCORE', keys.PARKED, each) then
+          limits.offer(each)
         end
       end
     end

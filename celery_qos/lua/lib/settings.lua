@@ -42,7 +42,7 @@ end
 
 -- Read what every script that schedules needs, and what is known of the tenant of `path`, at once.
 function settings.load_settings(path)
-  local fields = {'algorithm', 'top', 'capacity', 'streams', 'shards'}
+  local fields = {'algorithm', 'top', 'capacity', 'streams', 'shards', 'former'}
   local found
   if path then
     local of_tenant = settings.tenant_fields(path)
@@ -50,9 +50,11 @@ function settings.load_settings(path)
   end
   found = redis.call('HMGET', keys.SETTINGS, unpack(fields))
   settings.queue = {
-    algorithm = found[1] or 'wrr', top = found[2] == 'root' and keys.ROOT or '', capacity = tonumber(found[3] or nil),
-    streams = tonumber(found[4] or nil) or 1, shards = tonumber(found[5] or nil) or 1}
-  if path then settings.known[':' .. path] = settings.tenant_options(found[6], found[7], found[8], found[9]) end
+    algorithm = found[1] or 'wrr', top = (found[2] == 'root' or found[2] == 'leaving') and keys.ROOT or '',
+    -- No sub-queues are declared any more, but tasks still wait in some.
+    leaving = found[2] == 'leaving', capacity = tonumber(found[3] or nil),
+    streams = tonumber(found[4] or nil) or 1, shards = tonumber(found[5] or nil) or 1, former = found[6]}
+  if path then settings.known[':' .. path] = settings.tenant_options(found[7], found[8], found[9], found[10]) end
 end
 
 -- What a sub-queue or a tenant may have; a tenant's options are the same in every sub-queue.
@@ -64,7 +66,9 @@ function settings.options_of(id)
     if path then
       options = settings.tenant_options(unpack(redis.call('HMGET', keys.SETTINGS, unpack(settings.tenant_fields(path)))))
     else
-      options = settings.merged(unpack(redis.call('HMGET', keys.SETTINGS, 'sub:' .. id, 'set:sub:' .. id)))
+      local found = redis.call('HMGET', keys.SETTINGS, 'sub:' .. id, 'set:sub:' .. id)
+      -- What was set of one that is declared no longer could not be lifted, and its tasks would wait for good.
+      options = found[1] and settings.merged(found[1], found[2]) or settings.NOTHING
     end
     settings.known[key] = options
   end
@@ -94,6 +98,14 @@ function settings.node_of(ids, i)
   return i == 1 and settings.queue.top or ids[i - 1]
 end
 
+-- The node in which `id` contends.
+function settings.node_above(id)
+  local sub, path = keys.split(id)
+  if not path then return keys.ROOT end
+  local ids = settings.ids_of(sub, path)
+  return settings.node_of(ids, #ids)
+end
+
 -- What is no number counts as 1: an error here would come after the task has moved.
 function settings.weight_of(id)
   local options = settings.options_of(id)
@@ -103,15 +115,29 @@ end
 
 -- The sub-queues' names, in declared order.
 function settings.sub_queues()
-  local queue = settings.merged(unpack(redis.call('HMGET', keys.SETTINGS, 'queue', 'set:queue')))
-  return type(queue.queues) == 'table' and queue.queues or {}
+  if not settings.queue.names then
+    local queue = settings.merged(unpack(redis.call('HMGET', keys.SETTINGS, 'queue', 'set:queue')))
+    settings.queue.names = type(queue.queues) == 'table' and queue.queues or {}
+  end
+  return settings.queue.names
+end
+
+-- The implicit one, the declared ones, and those that are declared no longer but had tasks when that changed.
+function settings.every_sub_queue()
+  if not settings.queue.every then
+    local every = {''}
+    for _, names in ipairs({settings.sub_queues(), settings.decoded(settings.queue.former or nil) or settings.NOTHING}) do
+      for _, name in ipairs(names) do every[#every + 1] = name end
+    end
+    settings.queue.every = every
+  end
+  return settings.queue.every
 end
 
 -- The ids of a tenant in all sub-queues.
 function settings.ids_of_tenant(path)
-  local ids = {':' .. path}
-  if settings.queue.top == keys.ROOT then
-    for _, sub in ipairs(settings.sub_queues()) do ids[#ids + 1] = sub .. ':' .. path end
-  end
+  if settings.queue.top ~= keys.ROOT then return {':' .. path} end
+  local ids = {}
+  for _, sub in ipairs(settings.every_sub_queue()) do ids[#ids + 1] = sub .. ':' .. path end
   return ids
 end

@@ -153,5 +153,6 @@ function workers.forget_idle()
   end
   redis.call('DEL', keys.STATE, keys.SLOTS, keys.PARKED, keys.LENDABLE, keys.IN_FLIGHT, keys.AVERAGES, keys.SWEEPERS, keys.BELL, keys.ready(settings.queue.top), keys.finish(settings.queue.top),
     keys.owing(settings.queue.top))
+  if settings.queue.former then redis.call('HDEL', keys.SETTINGS, 'former') end
   if settings.queue.shards > settings.queue.streams then redis.call('HSET', keys.SETTINGS, 'shards', settings.queue.streams) end
 end
