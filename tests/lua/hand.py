@@ -72,8 +72,8 @@ class Hand:
         return self.store.started(self.queue, consumer, [self.tracked(delivery) for delivery in deliveries])
 
     def tracked(self, delivery: Delivery, seconds: Optional[float] = None) -> Tracked:
-        return Tracked(delivery.entry_id, delivery.fields.get(b'sub', b'').decode(), delivery.fields[b'tenant'].decode(),
-                       delivery.fields[b'tracked'].decode(), seconds)
+        fields = {name: value.decode() for name, value in delivery.fields.items()}
+        return Tracked(delivery.entry_id, fields.get(b'sub', ''), fields[b'tenant'], fields[b'tracked'], seconds)
 
     def configure(self, qos: QoS, force: bool = False) -> None:
         self.store.declare(self.queue, qos.fingerprint, qos.stored, qos.structure, force)
@@ -106,13 +106,18 @@ class Hand:
     # -- what is there
 
     def egress(self) -> list[Entry]:
-        owners = {}
-        if self.redis.exists(keys.egress(self.ns)) and self.redis.xinfo_groups(keys.egress(self.ns)):
-            for row in self.redis.xpending_range(keys.egress(self.ns), keys.GROUP, '-', '+', 10_000):
+        """Of all its streams, one after the other."""
+        shards = int(self.redis.hget(keys.settings(self.ns), 'shards') or 1)
+        return [entry for stream in range(shards) for entry in self._egress(stream)]
+
+    def _egress(self, stream: int) -> list[Entry]:
+        owners, key, prefix = {}, keys.egress(self.ns, stream), f'{stream}:' if stream else ''
+        if self.redis.exists(key) and self.redis.xinfo_groups(key):
+            for row in self.redis.xpending_range(key, keys.GROUP, '-', '+', 10_000):
                 owners[row['message_id']] = row['consumer'].decode()
-        return [Entry(entry_id.decode(), number_of(fields), owners.get(entry_id), b'redelivered' in fields,
+        return [Entry(prefix + entry_id.decode(), number_of(fields), owners.get(entry_id), b'redelivered' in fields,
                       int(fields.get(b'deliveries', 0)))
-                for entry_id, fields in self.redis.xrange(keys.egress(self.ns))]
+                for entry_id, fields in self.redis.xrange(key)]
 
     def in_egress(self) -> list[int]:
         return [entry.number for entry in self.egress()]
