@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from celery_qos.config import QoS, SubQueue
 from tests.lua.hand import Hand
+from tests.until import until
 
 
 def tenants_of(deliveries) -> list[str]:
@@ -81,3 +82,16 @@ def test_who_borrowed_least_over_all_sub_queues_is_next(hand):
     hand.hire(slots=6)
 
     assert sorted(tenants_of(hand.read())) == ['a', 'a', 'b', 'b']
+
+
+def test_it_borrows_when_its_token_is_there(hand):
+    hand.set_tenant('a', max_in_flight=1, burst=1, rate=5)
+    hand.hire(slots=2)
+    hand.put('a', times=2)
+    assert len(hand.read()) == 1
+    assert hand.store.sweep(hand.queue, 600, 'sweeper').due_ms <= 200
+
+    def borrowed():
+        hand.sweep()
+        return hand.read()
+    until(borrowed)

@@ -178,8 +178,8 @@ function dispatch.lend()
     local ids, due = path and settings.ids_of(sub, path) or {id}, limits.blocked(id, true)
     if due then
       -- Back when one of its tasks has ended, or its token is there.
+      if due < math.huge then limits.park(id, due) end
       redis.call('ZREM', keys.LENDABLE, id)
-      if due < math.huge then redis.call('ZADD', keys.PARKED, due, id) end
     elseif dispatch.held_back(ids) then
       -- Nothing tells it when that ends.
       passed = passed + 1
