@@ -445,6 +445,8 @@ class Trace(RuleBasedStateMachine):
         assert not self.redis.keys()
 
 
+# A failure is worth the time that hypothesis takes to make it small.
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize('steps, examples', [(20, 120), (100, 30)], ids=['short', 'long'])
 def test_scripts_do_what_the_model_does(store, caplog, steps: int, examples: int):
     caplog.set_level(logging.ERROR)
