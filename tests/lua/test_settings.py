@@ -178,7 +178,8 @@ class TestAlgorithm:
 class TestDefaultTenant:
     @pytest.mark.parametrize('options, lifted', [
         ({'paused': True}, {'paused': False}), ({'paused': True}, {'paused': FORGET}),
-        ({'max_in_flight': 1}, {'max_in_flight': None}), ({'rate': 1 / 3600}, {'rate': None})], ids=str)
+        ({'max_in_flight': 1}, {'max_in_flight': None}), ({'rate': 1 / 3600}, {'rate': None})],
+        ids=['paused', 'paused, forgotten', 'max_in_flight', 'rate'])
     def test_its_limits_hold_for_many_and_are_lifted_for_all(self, hand, options, lifted):
         hand.configure(QoS(default_tenant=Tenant(weight=2)))
         fill(hand, [(f'tenant {number}', 3) for number in range(500)])
