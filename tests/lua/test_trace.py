@@ -52,20 +52,31 @@ def some(options: dict, most: int = 3) -> st.SearchStrategy[dict]:
         lambda names: st.fixed_dictionaries({name: options[name] for name in names}))
 
 
+#: What is drawn now and then, as chance would seldom bring it: all by worker-seconds, or slots that are borrowed.
+BORROWS = {'max_in_flight': 1, 'burst': 1}
+
+
 @st.composite
 def configs(draw) -> QoS:
+    theme = draw(st.sampled_from(['any', 'any', 'timed', 'borrowed']))
     names = draw(st.sampled_from([[], SUB_QUEUES[:2], SUB_QUEUES, SUB_QUEUES[::-1]]))
     tenant_options = {**of_tenant, 'sub_queue': st.sampled_from(names)} if names else of_tenant
-    sub_options = {name: options for name, options in of_sub_queue.items() if name not in ('egress', 'ingress')}
+    algorithm = st.just('dwrr') if theme == 'timed' else algorithms
+    sub_options = {name: of_sub_queue[name] for name in LIMITS}
+
+    def sub_queue(name: str) -> SubQueue:
+        limits = draw(st.sampled_from([BORROWS, {}])) if theme == 'borrowed' else draw(some(sub_options))
+        given = {option: value for option, value in limits.items() if value is not LIFTED}
+        return SubQueue(name, **{'capacity': 1000, **given}, weight=draw(weights), algorithm=draw(algorithm))
+
+    default = BORROWS if theme == 'borrowed' else draw(some(of_tenant, most=draw(st.sampled_from([0, 0, 2]))))
     return QoS(
-        draw(algorithms),
-        queues=[SubQueue(name, **{'capacity': 1000, 'weight': draw(weights), **{
-            option: value for option, value in draw(some(sub_options)).items() if value is not LIFTED}})
-            for name in names],
+        draw(algorithm),
+        queues=[sub_queue(name) for name in names],
         egress=Egress(draw(st.sampled_from([None, None, 1, 3])), draw(st.integers(1, 2))),
         tenants={path: Tenant(**options) for path, options in draw(
-            st.dictionaries(tenants, some(tenant_options), max_size=4)).items()},
-        default_tenant=Tenant(**draw(some(of_tenant, most=draw(st.sampled_from([0, 0, 2]))))))
+            st.dictionaries(tenants, some(tenant_options), max_size=4 if theme == 'any' else 1)).items()},
+        default_tenant=Tenant(**default))
 
 
 class Snapshot:
