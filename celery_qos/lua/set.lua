@@ -7,8 +7,17 @@ dispatch.free_slots()
 local of = ARGV[1]
 local path, name = string.match(of, '^tenant:(.*)$'), string.match(of, '^sub:(.*)$')
 if name and redis.call('HEXISTS', keys.SETTINGS, of) == 0 then return 0 end
+local reweighs = false
+for i = 2, #ARGV, 2 do reweighs = reweighs or ARGV[i] == 'weight' end
 local ids = {}
-if path then ids = settings.ids_of_tenant(path) elseif name then ids = {name} elseif of == 'default' then ids = change.contenders() end
+if path then
+  ids = settings.ids_of_tenant(path)
+elseif name then
+  ids = {name}
+elseif of == 'default' and reweighs then
+  -- Any number of tenants, so not where their weights stay.
+  ids = change.contenders()
+end
 local weights, before, top = change.weights_of(ids), change.algorithms(), settings.queue.top
 
 local overrides = settings.decoded(redis.call('HGET', keys.SETTINGS, 'set:' .. of) or nil) or {}
