@@ -175,7 +175,7 @@ class QoS(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        names = [sub_queue.name for sub_queue in self.queues]
+        names = self.names
         named = {f'tenants[{path!r}]': tenant for path, tenant in self.tenants.items()}
         for place, tenant in {**named, 'default_tenant': self.default_tenant}.items():
             if tenant.sub_queue is not None and tenant.sub_queue not in names:
@@ -203,6 +203,11 @@ class QoS(Options):
         return evaluators.named(self.evaluator) if isinstance(self.evaluator, str) else self.evaluator
 
     @property
+    def names(self) -> list[Optional[str]]:
+        """Of the sub-queues, in declared order."""
+        return [sub_queue.name for sub_queue in self.queues]
+
+    @property
     def capacity(self) -> Optional[int]:
         """Tasks that may wait in all sub-queues together; None without sub-queues."""
         return sum(sub_queue.capacity or 0 for sub_queue in self.queues) if self.queues else None
@@ -211,7 +216,7 @@ class QoS(Options):
     def stored(self) -> dict[str, str]:
         """What the scripts need of it: field and value, a JSON object, of the settings hash."""
         egress = self.egress.as_data()
-        queue = {**egress, 'algorithm': self.algorithm, 'queues': [sub_queue.name for sub_queue in self.queues]}
+        queue = {**egress, 'algorithm': self.algorithm, 'queues': self.names}
         if egress['capacity'] is None:
             del queue['capacity']
         settings: dict[str, Any] = {'queue': queue}
@@ -242,16 +247,18 @@ class Config:
 
     default: QoS = QoS()
     queues: Mapping[str, QoS] = field(default_factory=dict)
-    #: False where nothing was configured, so that this process leaves alone what others stored.
+    #: False where nothing was configured for queues that `queues` does not name: what others stored for them is left
+    #: alone.
     explicit: bool = False
+    #: Where this config was stored: a `Store.identity`, and a queue.
+    declared: set[tuple[tuple, str]] = field(default_factory=set, compare=False, repr=False)
 
     def of(self, queue: str) -> QoS:
         return self.queues.get(queue, self.default)
 
-    def declaration(self, queue: str) -> tuple[str, dict[str, str], Optional[dict[str, Any]]]:
-        """Fingerprint, settings and structure for `Store.declare`; without a config, what leaves it as it is."""
-        qos = self.of(queue)
-        return (qos.fingerprint, qos.stored, qos.structure) if self.explicit else ('', {}, None)
+    def has(self, queue: str) -> bool:
+        """Whether it says anything about the queue."""
+        return self.explicit or queue in self.queues
 
     @property
     def shortest_lease(self) -> float:
@@ -262,7 +269,7 @@ class Config:
         for name, qos in (queues or {}).items():
             if not isinstance(qos, QoS):
                 raise ConfigError(f'queues[{name!r}]: {qos!r} is not a QoS')
-        return cls(default or QoS(), dict(queues or {}), explicit=bool(default or queues))
+        return cls(default or QoS(), dict(queues or {}), explicit=default is not None)
 
     @classmethod
     def from_data(cls, data: Union[None, QoS, Mapping[str, Any]]) -> Config:
@@ -289,7 +296,8 @@ class Config:
             name: instance(QoS)(f'queues[{name!r}]', qos) for name, qos in (queues or {}).items()})
 
     def as_data(self) -> dict[str, Any]:
-        return {**self.default.as_data(), 'queues': {name: qos.as_data() for name, qos in self.queues.items()}}
+        default = self.default.as_data() if self.explicit else {}
+        return {**default, 'queues': {name: qos.as_data() for name, qos in self.queues.items()}}
 
 
 def _json(value: Any) -> str:

@@ -104,6 +104,13 @@ class Store:
                 self._namespaces.clear()
             return self._namespaces.setdefault(queue, keys.namespace(queue, self.prefix))
 
+    @property
+    def identity(self) -> tuple:
+        """Tells the database, and the prefix, apart from all others."""
+        options = self.client.get_connection_kwargs()
+        names = 'host', 'port', 'path', 'db', 'username', 'service_name'
+        return self.prefix, *(str(options.get(name)) for name in names)
+
     def _run(self, name: str, queue: str, *args):
         return script(name)(self.client, [self.namespace(queue)], *args)
 
@@ -141,6 +148,10 @@ class Store:
         self._streams[queue] = streams
         if contradicted:
             raise ConfigError(_contradiction(queue, json.loads(contradicted[0]), structure or {}))
+
+    def is_configured(self, queue: str) -> bool:
+        """Whether any process's config of it is stored."""
+        return bool(self.client.hexists(keys.settings(self.namespace(queue)), 'config'))
 
     def streams(self, queue: str) -> int:
         """How many streams the queue's egress has, as far as this store was told, or one that it shares with."""

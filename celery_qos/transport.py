@@ -21,7 +21,7 @@ from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError
 from . import tenant, worker
 from .address import TLSConnection, take_address
 from .codec import delivery_tag, encode, parse_delivery_tag, tracked
-from .config import Config
+from .declared import config_of, declare
 from .errors import ConfigError
 from .evaluators import percent_of
 from .poller import READER, Poller
@@ -124,10 +124,7 @@ class Channel(kombu_redis.Channel):
     @cached_property
     def member(self) -> Member:
         """This process as a consumer of the channel's database; it outlives the channel."""
-        kwargs = self.pool.connection_kwargs
-        identity = (self.global_keyprefix, *(
-            str(kwargs.get(name)) for name in ('host', 'port', 'path', 'db', 'username', 'service_name')))
-        return member_of(identity, self._new_store, self.config)
+        return member_of(self.store.identity, self._new_store, self.config)
 
     @property
     def lease(self) -> Lease:
@@ -172,15 +169,19 @@ class Channel(kombu_redis.Channel):
             # A retry was admitted before: refused now, it would be lost.
             exempt = bool((message.get('headers') or {}).get('retries'))
             self.keep_marks()
-            task = (queue, key, self._step_of(message), encode(message, key), sub_queue, percent, exempt)
+            task = (queue, key, self._step_of(message), encode(message, key))
             try:
-                self.store.enqueue(*task)
+                self.store.enqueue(*task, sub_queue, percent, exempt)
             except ConfigError:
-                if sub_queue not in [each.name for each in self.config.of(queue).queues]:
+                if sub_queue in self.config.of(queue).names and not self.store.is_configured(queue):
+                    self.declare(queue)     # Redis lost what was declared
+                elif exempt and sub_queue:
+                    logger.warning('queue %r has no sub-queue %r any more: a retry goes to where tasks go that '
+                                   'name none', queue, sub_queue)
+                    sub_queue, percent = '', percent_of(evaluate, message) if evaluate else None
+                else:
                     raise
-                # Redis lost what was declared.
-                self.declare(queue)
-                self.store.enqueue(*task)
+                self.store.enqueue(*task, sub_queue, percent, exempt)
         else:
             super()._put(queue, self._with_encoded_body(message), **kwargs)
             self._create_client().pexpire(self._q_for_pri(queue, self._step_of(message)), ttl_ms)
@@ -226,7 +227,7 @@ class Channel(kombu_redis.Channel):
                 self.store.keep_transient(queue, ttl_ms)
 
     def declare(self, queue: str) -> None:
-        self.store.declare(queue, *self.config.declaration(queue))
+        declare(self.store, queue, self.config)
 
     def _transient_ttl_ms(self, queue: str) -> Optional[int]:
         """Kombu's own reply queues are lists; None for every other queue."""
@@ -414,7 +415,7 @@ class Transport(kombu_redis.Transport):
 
     def __init__(self, client: Any, **kwargs: Any) -> None:
         take_address(client)
-        self.config = Config.from_data(client.transport_options.get('qos'))
+        self.config = config_of(client.transport_options.get('qos'))
         self._server_checked = False
         super().__init__(client, **kwargs)
         self.cycle = Poller()

@@ -11,6 +11,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from ..codec import parse_delivery_tag
 from ..config import Config
+from ..declared import declare
 from ..store import Store
 from . import native
 from .runs import Run
@@ -131,7 +132,7 @@ class Lease:
             with self._lock:
                 try:
                     if queue in self._slots and (ended := self._renew(store, queue)):
-                        store.declare(queue, *self._config.declaration(queue))
+                        declare(store, queue, self._config)
                 except ResponseError as exc:
                     refusal = exc
             if ended:

@@ -29,6 +29,12 @@ def publish(app: Celery, tenant='a', times: int = 1, **options) -> None:
         app.send_task('job', tenant=tenant, **options)
 
 
+def publish_anew(app: Celery, **options) -> None:
+    """Through a new connection of the same process."""
+    with app.connection_for_write() as connection:
+        app.send_task('job', tenant='a', connection=connection, **options)
+
+
 class TestReading:
     def test_what_nobody_configured_is_the_default(self, server):
         control = celery_qos.control(app_on(server))
@@ -133,12 +139,52 @@ class TestContradictingConfigs:
         with pytest.raises(ConfigError):
             publish(app_on(server, QoS('rr')))
 
+    def test_what_runs_goes_on_after_configure(self, server):
+        """A process that was started before may lose its connection, and make new ones."""
+        ledger = Ledger(server, {'broker_transport_options': {'qos': {'algorithm': 'rr', 'lease_seconds': 2}}})
+        control = celery_qos.control(ledger.app)
+        with ledger.worker('prefork', 1) as worker:
+            ledger.send('a')
+            ledger.until('end', 1)
+            control.configure(QoS('dwrr'))
+            ledger.redis.client_kill_filter(_type='normal')
+            worker.wait_for('Connection to broker lost')
+            with ledger.app.connection_for_write() as connection:
+                ledger.send('a', connection=connection)
+            ledger.until('end', 2)
+        assert control.queue() == {'algorithm': 'dwrr', 'capacity': None}
+
     def test_a_worker_started_with_one_says_why_it_ends(self, server):
         publish(app_on(server, QoS('rr')))
         ledger = Ledger(server, {'broker_transport_options': {'qos': {'algorithm': 'dwrr'}}})
         with ledger.worker('solo', 1, ready=False) as worker:
             worker.wait_for("'dwrr' contradicts 'rr'")
             assert worker.wait() != 0
+
+
+class TestWhatIsStored:
+    def test_the_last_config_that_was_started_with(self, server):
+        """New connections of an older process do not bring its config back."""
+        older, newer = (app_on(server, QoS(tenants={'gold': Tenant(weight=weight)})) for weight in (5, 7))
+        for app in older, newer, older:
+            publish_anew(app)
+        assert celery_qos.control(newer).tenant('gold')['weight'] == 7
+
+    def test_it_is_stored_again_where_redis_lost_it(self, server, redis):
+        app = app_on(server, QoS(tenants={'gold': Tenant(weight=5)}))
+        publish_anew(app)
+        redis.flushall()
+        publish_anew(app)
+        assert celery_qos.control(app).tenant('gold')['weight'] == 5
+
+    def test_nothing_of_queues_that_a_config_does_not_name(self, server):
+        publish(app_on(server, QoS('rr', tenants={'gold': Tenant(weight=5)})))
+        app = app_on(server)
+        celery_qos.setup(app, queues={'reports': QoS(lease_seconds=60)})
+        publish_anew(app)
+        publish_anew(app, queue='reports')
+        control = celery_qos.control(app)
+        assert (control.queue()['algorithm'], control.tenant('gold')['weight']) == ('rr', 5)
 
 
 def test_a_queue_that_is_full_tells_its_publisher(server):

@@ -9,7 +9,8 @@ import pytest
 from celery import Celery, chord, group
 from kombu import Connection
 
-from celery_qos import ConfigError
+import celery_qos
+from celery_qos import ConfigError, QoS
 from celery_qos.embedded import EmbeddedRedis
 from tests.integration.workers import Worker, environment
 from tests.until import until
@@ -135,6 +136,17 @@ def test_a_plain_kombu_producer_can_name_one_too(server, named):
         with pytest.raises(ConfigError):
             connection.Producer().publish({}, routing_key='celery', headers={'sub_queue': ['high']})
     assert named() == ['high']
+
+
+def test_a_retry_whose_sub_queue_is_gone_is_not_lost(app):
+    app.send_task('elsewhere.job', sub_queue='high')
+    new = QoS.from_data({'sub_queues': [each for each in QOS['sub_queues'] if each['name'] != 'high']})
+    celery_qos.control(app).configure(new)
+    with pytest.raises(ConfigError, match="'high' is unknown in queue 'celery'"):
+        app.send_task('elsewhere.job', sub_queue='high')
+    app.send_task('elsewhere.job', sub_queue='high', retries=1)
+    with app.connection_for_read() as connection:
+        assert connection.default_channel.store.waiting('celery') == {'high:': 1, 'low:': 1}
 
 
 # -- real workers

@@ -491,12 +491,12 @@ class TestStored:
         assert qos.fingerprint == same.fingerprint
         assert len({each.fingerprint for each in (qos, *others)}) == 7
 
-    def test_declaration(self):
-        qos = QoS(queues=SUB_QUEUES)
-        config = Config.build(None, {'a': qos})
-        assert config.declaration('a') == (qos.fingerprint, qos.stored, qos.structure)
-        assert config.declaration('b') == (QoS().fingerprint, QoS().stored, QoS().structure)
-        assert Config().declaration('a') == ('', {}, None)
+    def test_of_which_queues(self):
+        for config in (Config.build(None, {'a': QoS()}), Config.from_data({'queues': {'a': {}}}),
+                       Config.from_data(Config.build(None, {'a': QoS()}).as_data())):
+            assert config.has('a') and not config.has('b')
+        assert Config.build(QoS()).has('a') and Config.from_data({'algorithm': 'wrr'}).has('a')
+        assert not Config().has('a') and not Config.build().has('a')
 
 
 WEIGHTS = st.floats(1e-3, 1e3)
@@ -527,7 +527,7 @@ def test_every_config_survives_json_pickle_and_copies(default, queues):
 
     for each in again:
         assert each == config
-        assert each.declaration('any') == config.declaration('any')
+        assert each.of('any').fingerprint == config.of('any').fingerprint
 
 
 @pytest.mark.parametrize('options, name', [
