@@ -459,8 +459,10 @@ class Model:
     def _recover(self, consumer: str, counted: bool) -> int:
         moved = self.requeue(self.held_by(consumer), counted)
         # What it acknowledged early is lost with it.
-        while self.running[consumer]:
-            self._vacate(self.running[consumer].pop())
+        ran = self.running[consumer]
+        for task in sorted(ran, key=lambda each: f'{each.sub_queue}:{each.tenant}'.encode()):
+            ran.remove(task)
+            self._vacate(task)
         self._forget(consumer)
         return moved
 

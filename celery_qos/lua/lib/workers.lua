@@ -126,11 +126,14 @@ function workers.recover(consumer, counted)
     for _, entry in ipairs(entries) do moved = moved + workers.redeliver(stream, entry[1], counted) end
     done = done and #entries < workers.BATCH
   end
-  local ran = redis.call('HRANDFIELD', keys.running(consumer), workers.BATCH, 'WITHVALUES')
+  local ran, given_up = redis.call('HRANDFIELD', keys.running(consumer), workers.BATCH, 'WITHVALUES'), {}
   for i = 1, #ran, 2 do
     redis.call('HDEL', keys.running(consumer), ran[i])
-    limits.vacate(keys.split(ran[i + 1]))
+    given_up[#given_up + 1] = ran[i + 1]
   end
+  -- Who is woken first is not left to the order of a hash.
+  table.sort(given_up)
+  for _, id in ipairs(given_up) do limits.vacate(keys.split(id)) end
   done = done and #ran < 2 * workers.BATCH
   if done then workers.forget_consumer(consumer) end
   return moved, done
