@@ -229,7 +229,7 @@ class TestAKeyOfAnotherType:
         store.client.set(keys.egress(store.namespace('broken')), 'by hand')
 
         with pytest.raises(ResponseError, match='WRONGTYPE'):
-            member._tick(store)
+            member._renew(store)
 
         assert store.client.zscore(keys.leases(good.ns), lease.consumer) > 0
         store.client.delete(keys.egress(store.namespace('broken')))
@@ -255,7 +255,7 @@ def test_a_consumer_that_joins_while_its_slots_are_taken_back_keeps_them(store):
             pass
 
     lease.__class__ = JoinsAfterTheLook
-    member._tick(store)
+    member._renew(store)
     assert lease.slots('q') == 2
     member.leave()
 
