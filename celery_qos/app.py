@@ -74,9 +74,13 @@ class Control:
         """The options of each sub-queue, in declared order."""
         with self._store() as store:
             names = store.sub_queues(self._queue(queue))
-        return {name: self.sub_queue(name, queue) for name in names}
+        return {name: self._read_sub_queue(name, queue) for name in names}
 
     def sub_queue(self, name: str, queue: Optional[str] = None) -> dict[str, Any]:
+        self._check_sub_queue(name, queue)
+        return self._read_sub_queue(name, queue)
+
+    def _read_sub_queue(self, name: str, queue: Optional[str]) -> dict[str, Any]:
         options = self._read(SubQueue, f'sub:{name}', queue)
         for half in 'ingress', 'egress':
             options[f'{half}_weight'] = options.pop(half, None)
@@ -88,10 +92,10 @@ class Control:
         self._set(SubQueue, f'sub:{name}', queue, options)
 
     def queue(self, queue: Optional[str] = None) -> dict[str, Any]:
-        """The queue's `algorithm`, and how many tasks may wait in its sub-queues in all."""
-        sub_queues = self.sub_queues(queue).values()
+        """The queue's `algorithm`, and how many tasks may wait in its sub-queues in all; None for any number."""
+        capacities = [options['capacity'] for options in self.sub_queues(queue).values()]
         return {'algorithm': self._read(QoS, 'queue', queue)['algorithm'],
-                'capacity': sum(options['capacity'] or 0 for options in sub_queues) if sub_queues else None}
+                'capacity': sum(capacities) if capacities and None not in capacities else None}
 
     def set_queue(self, queue: Optional[str] = None, **options: Any) -> None:
         """The queue's `algorithm`."""

@@ -51,7 +51,7 @@ def whole(least: int = 1, most: int = MAX_COUNT) -> Check:
     """A whole number, from `least` to `most`."""
     def check(option: str, value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ConfigError(f'{option}: {value!r} is not a whole number above {least - 1}')
+            raise ConfigError(f'{option}: {value!r} is not a whole number from {least} on')
         if value > most:
             raise ConfigError(f'{option}: {value!r} is above {most}')
         return value

@@ -63,7 +63,7 @@ def instance(cls: type[T]) -> Check:
         if isinstance(value, cls):
             return value
         if not isinstance(value, Mapping):
-            raise ConfigError(f'{option}: {value!r} is neither a {cls.__name__} nor a mapping of its options')
+            raise ConfigError(f'{option}: {value!r} is neither {cls.__name__}(...) nor a mapping of its options')
         with within(option):
             return cls.from_data(value)
     return check

@@ -56,6 +56,8 @@ class TestReading:
         assert list(control.sub_queues()) == ['gold', 'free']
         gold = control.sub_queue('gold')
         assert (gold['capacity'], gold['ingress_weight'], gold['egress_weight']) == (1000, 3, 3)
+        control.set_sub_queue('gold', capacity=inf)
+        assert control.queue() == {'algorithm': 'dwrr', 'capacity': None}
 
 
 class TestPrecedence:
@@ -108,6 +110,8 @@ class TestRefused:
     def test_a_sub_queue_that_is_none(self, server):
         with pytest.raises(ConfigError, match="'silver' is unknown in queue 'celery'; it has none"):
             celery_qos.control(app_on(server)).set_sub_queue('silver', weight=2)
+        with pytest.raises(ConfigError, match="'silver' is unknown in queue 'celery'; it has none"):
+            celery_qos.control(app_on(server)).sub_queue('silver')
 
     @pytest.mark.parametrize('act, options', [('set_queue', {'algorithm': 'fifo'}), ('set_egress', {'streams': 0}),
                                               ('set_egress', {'idle_timeout': -1}), ('set_queue', {'weight': 3})])
