@@ -194,10 +194,10 @@ def test_failover_of_a_producer_at_run_time(tcp, scheme, conf):
     app.conf.update(broker_transport_options=QUICK, **conf)
     try:
         app.send_task('job', (1,), tenant='acme')
-        assert first.client(1).exists('{qos:celery:0}:tenant:0:acme')
+        assert first.client(1).exists('{qos:celery:0}:tenant:0::acme')
         first.stop()
         app.send_task('job', (2,), tenant='acme', retry_policy=QUICK)
-        assert tcp.client(1).xlen('{qos:celery:0}:tenant:0:acme') == 1
+        assert tcp.client(1).xlen('{qos:celery:0}:tenant:0::acme') == 1
     finally:
         first.stop()
         app.close()

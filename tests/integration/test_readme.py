@@ -26,7 +26,8 @@ def test_in_your_app(server, store: Store, tmp_path: Path):
                    cwd=tmp_path, env=environment(server.url('qos'), env=path))
 
     assert store.waiting('celery') == {'42': 1, 'acme': 1}
-    assert [store.weight('celery', tenant) for tenant in ('gold', 'acme', '42')] == [5, 3, 1]
+    assert [store.settings('celery', f'tenant:{tenant}').get('weight', 1) for tenant in ('gold', 'acme', '42')] == [
+        5, 3, 1]
     with Worker(server, app='shop', env=path) as worker:
         until(lambda: len(re.findall(r'Task shop\.sync\[.*\] succeeded', worker.log())) == 2)
     assert store.waiting('celery') == {}

@@ -220,7 +220,7 @@ def test_failover_stays_with_tls(tls):
     assert publish(lists, broker_transport=TRANSPORT)[0] == 'acme'
     refused(lists.partition('?')[0], broker_transport=TRANSPORT)
     refused(f'{dead};qoss://localhost:{tls.plain}/0')
-    assert tls.redis.client().xlen('{qos:celery:0}:tenant:0:acme') == 0
+    assert tls.redis.client().xlen('{qos:celery:0}:tenant:0::acme') == 0
 
 
 @pytest.mark.parametrize('conf', [

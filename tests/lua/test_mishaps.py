@@ -5,8 +5,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from celery_qos import keys
-from celery_qos.config import Config, QoS
-from celery_qos.config import QoS, Tenant
+from celery_qos.config import Config, Egress, QoS, SubQueue, Tenant
 from celery_qos.store import Recovery, Store
 from celery_qos.worker.lease import Lease
 from celery_qos.worker.member import Member
@@ -153,15 +152,28 @@ class TestOutOfMemory:
 def test_every_key_has_the_prefix_and_the_queues_hash_tag(redis):
     store = Store(redis, prefix='shop-')
     hand = Hand(store)
-    hand.hire()
-    hand.configure(QoS(tenants={'capped': Tenant(max_in_flight=1), 'rated': Tenant(rate=0.1), 'kept': Tenant(capacity=1)}))
+    hand.configure(QoS('dwrr', [SubQueue(name, 100, 1, algorithm='dwrr') for name in ('high', 'low')],
+                       egress=Egress(streams=2), tenants={
+        'capped': Tenant(max_in_flight=1, burst=1), 'rated': Tenant(rate=0.1),
+        'full': Tenant(capacity=1, on_full='dead-letter')}))
     store.mark_transient('q', 60_000)
-    for tenant in 'a', 'b', 'c{d}':
+    hand.hire(slots=2)
+    seen = set()
+    for tenant in 'a', 'b', 'c{d}', 'e\x1ff', 'capped', 'rated', 'full':
         hand.put(tenant, times=4)
-    hand.put('once')
-    hand.serve(6)
-    assert all(key.startswith(b'{shop-qos:q:0}:') for key in redis.keys())
-    assert len(redis.keys()) == 12
+    for number in range(40):
+        task, = store.take(['q'], 'w', 1) or [None]
+        if task and number % 2:
+            hand.start(task)
+        seen.update(key.decode() for key in redis.keys())
+        if task:
+            hand.finish(task, seconds=number % 5)
+        store.sweep('q', 600, 'sweeper')
+        hand.put('once' if number % 3 else 'capped', sub_queue='high')
+    assert all(key.startswith('{shop-qos:q:0}:') for key in seen)
+    kinds = {key.removeprefix('{shop-qos:q:0}:').split(':')[0] for key in seen}
+    spelled = {name for name in keys.__all__ if name.islower()} - {'namespace', 'tenant_id', 'tenant_stream'}
+    assert kinds == spelled | {'tenant'}
     store.delete('q')
     assert not redis.keys()
 
