@@ -7,7 +7,7 @@ settings.load_settings()
 local schema, fingerprint, structure, force = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1'
 local stored = redis.call('HMGET', keys.SETTINGS, 'schema', 'config', 'structure')
 if stored[1] and stored[1] ~= schema then return {stored[1], 1} end
-workers.allow_when_full()
+egress.allow_when_full()
 if not stored[1] then redis.call('HSET', keys.SETTINGS, 'schema', schema) end
 if fingerprint == '' or stored[2] == fingerprint then return {schema, settings.queue.shards} end
 
@@ -16,7 +16,7 @@ if stored[3] and stored[3] ~= structure and not force then
   for stream = 0, settings.queue.shards - 1 do used = used + redis.call('XLEN', keys.egress(stream)) end
   if used > 0 then return {schema, settings.queue.shards, stored[3]} end
 end
-dispatch.free_slots()
+egress.free_slots()
 
 local new, old, ids = {}, {}, {}
 for i = 5, #ARGV, 2 do new[ARGV[i]] = ARGV[i + 1] end
@@ -57,9 +57,9 @@ local function order(fields)
   return cjson.encode({settings.merged(fields.queue).queues or 0, fields.order or 0})
 end
 change.restart_changed(before, order(old) ~= order(new))
-if redis.call('EXISTS', keys.egress(0)) == 1 then workers.ensure_groups() end
+if redis.call('EXISTS', keys.egress(0)) == 1 then egress.ensure_groups() end
 change.apply(weights)
 if default_changed then change.unpark_all() end
 dispatch.fill()
-workers.forget_idle()
+egress.forget_idle()
 return {schema, settings.queue.shards}

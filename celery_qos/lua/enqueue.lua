@@ -4,7 +4,7 @@
 -- Returns {'egress'} where the task went straight there, {'waits'} where it had to queue up, {'dropped'} where the tenant's
 -- oldest had to go for it; {'full', on_full, sub-queue, capacity} where it was not taken; {'unknown', sub-queues...} where there
 -- is no such sub-queue.
--- include keys, settings, fair, limits, dispatch
+-- include keys, settings, egress
 local tenant, priority, named, percent, exempt = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1'
 local fields = {unpack(ARGV, 6)}
 settings.load_settings(tenant)
@@ -29,6 +29,42 @@ local function sub_queue()
   end
   return #ingress > 0 and ingress[#ingress][2] or ''
 end
+
+local sub = sub_queue()
+if not sub then return {'unknown', unpack(settings.sub_queues())} end
+if sub ~= '' then
+  fields[#fields + 1] = 'sub'
+  fields[#fields + 1] = sub
+end
+local ids = settings.ids_of(sub, tenant)
+local free, guarded, bounded = egress.free_slots(), settings.queue.measured, false
+for _, id in ipairs(ids) do
+  guarded = guarded or settings.is_guarded(id)
+  bounded = bounded or settings.options_of(id).capacity
+end
+
+-- Append to the tenant's stream. Returns how many tasks it has now.
+local function append()
+  redis.call('XADD', keys.tenant_stream(ids[#ids], priority), '*', unpack(fields))
+  redis.call('HINCRBY', keys.STATE, 'waiting', 1)
+  local count
+  for _, id in ipairs(ids) do count = redis.call('HINCRBY', keys.WAITING, id, 1) end
+  return count
+end
+
+if free > 0 and not guarded and redis.call('EXISTS', keys.ready(settings.queue.top)) == 0
+    and redis.call('HEXISTS', keys.WAITING, ids[1]) == 0 then
+  -- Nobody waits, so nobody is overtaken and no turn is owed: the task's own stream would be a detour.
+  egress.append(fields)
+  return {'egress'}
+end
+if free <= 0 and not bounded and not settings.queue.nested and not string.find(tenant, keys.PART, 1, true)
+    and redis.call('HEXISTS', keys.WAITING, ids[#ids]) == 1 then
+  -- It queues up behind others of its tenant: nothing else changes.
+  append()
+  return {'waits'}
+end
+-- include fair, limits, dispatch
 
 -- How many tasks of `id` wait, those of a tenant in all sub-queues.
 local function waiting_of(id)
@@ -75,23 +111,6 @@ local function drop_oldest(ids)
   end
 end
 
-local sub = sub_queue()
-if not sub then return {'unknown', unpack(settings.sub_queues())} end
-if sub ~= '' then
-  fields[#fields + 1] = 'sub'
-  fields[#fields + 1] = sub
-end
-local ids = settings.ids_of(sub, tenant)
-local free, guarded = dispatch.free_slots(), false
-for i, id in ipairs(ids) do guarded = guarded or limits.is_guarded(id) or fair.policy_of(settings.node_of(ids, i)).measured end
-
-if free > 0 and not guarded and redis.call('EXISTS', keys.ready(settings.queue.top)) == 0
-    and redis.call('HEXISTS', keys.WAITING, ids[1]) == 0 then
-  -- Nobody waits, so nobody is overtaken and no turn is owed: the task's own stream would be a detour.
-  dispatch.to_egress(fields)
-  return {'egress'}
-end
-
 -- A key of another type raises before the task is written: its publisher is told that it was not.
 fair.check_types()
 if limits.is_inner(ids[#ids]) then ids[#ids + 1] = ids[#ids] .. keys.PART end
@@ -110,15 +129,11 @@ end
 local whole = settings.queue.top == keys.ROOT and 2 or 1
 if #ids > whole then
   redis.call('HSET', keys.STATE, 'nested', 1)
-  limits.nested = true
+  settings.queue.nested = true
   for i = whole, #ids - 1 do promote(ids[i]) end
 end
 
-redis.call('XADD', keys.tenant_stream(ids[#ids], priority), '*', unpack(fields))
-redis.call('HINCRBY', keys.STATE, 'waiting', 1)
-local count
-for _, id in ipairs(ids) do count = redis.call('HINCRBY', keys.WAITING, id, 1) end
-if count == 1 then limits.make_ready(ids) end
+if append() == 1 then limits.make_ready(ids) end
 if drops then drop_oldest(ids) end
 if free > 0 then dispatch.fill(free) end
 return {drops and 'dropped' or 'waits'}

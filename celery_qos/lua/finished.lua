@@ -3,10 +3,10 @@
 -- last, seconds that it took or ''. Returns how many were there.
 -- include keys, settings, fair, limits, dispatch, workers
 settings.load_settings()
-dispatch.free_slots()
+egress.free_slots()
 local consumer, finished = ARGV[1], 0
 for i = 2, #ARGV, 5 do
-  local stream, id = workers.place_of(ARGV[i])
+  local stream, id = egress.place_of(ARGV[i])
   local ran = redis.call('HDEL', keys.running(consumer), ARGV[i]) == 1
   if not ran then
     redis.call('XACK', keys.egress(stream), keys.GROUP, id)
@@ -19,6 +19,6 @@ for i = 2, #ARGV, 5 do
 end
 if finished > 0 then
   dispatch.fill()
-  workers.forget_idle()
+  egress.forget_idle()
 end
 return finished

@@ -4,8 +4,8 @@
 -- include keys, settings, fair, limits, dispatch, workers
 settings.load_settings()
 local consumer, slots = ARGV[1], tonumber(ARGV[2])
-workers.allow_when_full()
-workers.ensure_groups()
+egress.allow_when_full()
+egress.ensure_groups()
 workers.set_slots(consumer, slots)
 dispatch.fill()
 local lease_end = clock.now_ms() + tonumber(ARGV[3])
@@ -14,7 +14,7 @@ for stream = 0, settings.queue.shards - 1 do
   if read then
     local entry = read[1][2][1]
     redis.call('ZADD', keys.LEASES, lease_end, consumer)
-    return {workers.entry_name(stream, entry[1]), entry[2]}
+    return {egress.entry_name(stream, entry[1]), entry[2]}
   end
 end
 workers.set_slots(consumer, slots - 1)
@@ -24,5 +24,5 @@ if slots > 1 then
 elseif workers.held_by(consumer) == 0 then
   workers.forget_consumer(consumer)
 end
-workers.forget_idle()
+egress.forget_idle()
 return nil

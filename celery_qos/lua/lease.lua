@@ -5,17 +5,17 @@
 settings.load_settings()
 local consumer, slots = ARGV[1], tonumber(ARGV[2])
 local held = 0
-workers.allow_when_full()
+egress.allow_when_full()
 if slots == 0 then
   held = workers.held_by(consumer)
   if held == 0 then
     workers.forget_consumer(consumer)
-    workers.forget_idle()
+    egress.forget_idle()
     return {0, 0, settings.queue.shards}
   end
 end
 local new = redis.call('ZADD', keys.LEASES, clock.now_ms() + tonumber(ARGV[3]), consumer)
-workers.ensure_groups()
+egress.ensure_groups()
 workers.set_slots(consumer, slots)
 dispatch.fill()
 return {new, held, settings.queue.shards}

@@ -2,7 +2,7 @@
 -- KEYS: namespace. Returns {tasks deleted, 1 where that was all}.
 -- include keys, settings, fair, limits, dispatch, workers
 settings.load_settings()
-dispatch.free_slots()
+egress.free_slots()
 local TENANTS = 100
 local purged, done, emptied = 0, 1, 0
 -- Not HSCAN: from its start it passes over the buckets that the calls before emptied, and comes back with nothing.
@@ -39,7 +39,7 @@ end
 if redis.call('EXISTS', keys.WAITING) == 1 then
   done = 0
 else
-  for stream, each in pairs(workers.groups()) do
+  for stream, each in pairs(egress.groups()) do
     -- Entries past the last delivered one are not delivered.
     for _, entry in ipairs(redis.call('XRANGE', keys.egress(stream), '(' .. each.last_delivered, '+')) do
       purged = purged + redis.call('XDEL', keys.egress(stream), entry[1])
@@ -47,5 +47,5 @@ else
     end
   end
 end
-workers.forget_idle()
+egress.forget_idle()
 return {purged, done}

@@ -2,8 +2,8 @@
 -- KEYS: namespace. ARGV: consumer. Returns {tasks handed back, 1 where that was all}.
 -- include keys, settings, fair, limits, dispatch, workers
 settings.load_settings()
-dispatch.free_slots()
+egress.free_slots()
 local moved, done = workers.recover(ARGV[1], 0)
 dispatch.fill()
-workers.forget_idle()
+egress.forget_idle()
 return {moved, done and 1 or 0}

@@ -3,7 +3,7 @@
 -- config says. Returns 1, or 0 where there is no such sub-queue.
 -- include keys, settings, fair, limits, dispatch, workers, change
 settings.load_settings()
-dispatch.free_slots()
+egress.free_slots()
 local of = ARGV[1]
 local path, name = string.match(of, '^tenant:(.*)$'), string.match(of, '^sub:(.*)$')
 if name and redis.call('HEXISTS', keys.SETTINGS, of) == 0 then return 0 end
@@ -31,9 +31,9 @@ else
 end
 if not path and of ~= 'default' then change.derive(settings.every_sub_queue()) end
 change.restart_changed(before)
-if redis.call('EXISTS', keys.egress(0)) == 1 then workers.ensure_groups() end
+if redis.call('EXISTS', keys.egress(0)) == 1 then egress.ensure_groups() end
 change.apply(weights)
 if of == 'default' then change.unpark_all() end
 dispatch.fill()
-workers.forget_idle()
+egress.forget_idle()
 return 1

@@ -5,7 +5,7 @@
 settings.load_settings()
 local consumer, started = ARGV[1], 0
 for i = 3, #ARGV, 3 do
-  local stream, id = workers.place_of(ARGV[i])
+  local stream, id = egress.place_of(ARGV[i])
   redis.call('XACK', keys.egress(stream), keys.GROUP, id)
   if redis.call('XDEL', keys.egress(stream), id) == 1 then
     redis.call('HSET', keys.running(consumer), ARGV[i], ARGV[i + 1] .. ':' .. ARGV[i + 2])

@@ -4,9 +4,9 @@
 -- before a pause, ms of the pause, then consumer, tasks delivered again, 1 where that was all for each whose lease had ended}.
 -- include keys, settings, fair, limits, dispatch, workers
 settings.load_settings()
-dispatch.free_slots()
+egress.free_slots()
 local lease, sweeper, now = tonumber(ARGV[1]), ARGV[2], clock.now_ms()
-workers.allow_when_full()
+egress.allow_when_full()
 limits.rings = false
 
 local loops = redis.call('HMGET', keys.SETTINGS, 'workers', 'idle_threshold', 'idle_timeout')
@@ -26,7 +26,7 @@ local in_egress = 0
 -- A consumer that reads before it notices that its lease has ended holds tasks without a lease: grant it one to lose.
 for stream = 0, settings.queue.shards - 1 do
   if redis.call('EXISTS', keys.egress(stream)) == 1 then
-    workers.ensure_groups()
+    egress.ensure_groups()
     for _, each in ipairs(redis.call('XINFO', 'CONSUMERS', keys.egress(stream), keys.GROUP)) do
       if each[4] > 0 then redis.call('ZADD', keys.LEASES, 'NX', now + lease, each[2]) end
     end
@@ -51,5 +51,5 @@ for _, times in ipairs({keys.LEASES, keys.PARKED}) do
   local time = tonumber(redis.call('ZRANGE', times, 0, 0, 'WITHSCORES')[2] or nil)
   if time and time < math.huge and (due < 0 or time - now < due) then due = math.max(0, time - now) end
 end
-workers.forget_idle()
+egress.forget_idle()
 return {1, moved, due, tonumber(loops[2] or 1), math.floor(tonumber(loops[3] or 1) * 1000), unpack(reply)}

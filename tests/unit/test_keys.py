@@ -10,7 +10,7 @@ from celery_qos import keys
 
 KEYS_LUA = (files('celery_qos') / 'lua' / 'lib' / 'keys.lua').read_text()
 #: Names of the Lua file, such as EGRESS, which the functions of the Python file bear in small letters.
-NAMES = re.findall(r'^keys\.([A-Z_]+) = keys\.NS \.\.', KEYS_LUA, re.MULTILINE)
+NAMES = re.findall(r'^  ([A-Z_]+) = NS \.\.', KEYS_LUA, re.MULTILINE)
 
 #: Keys of a node, of a stream or of a consumer.
 FUNCTIONS = {'ready': keys.ready, 'finish': keys.finish, 'owing': keys.owing, 'egress': keys.egress,

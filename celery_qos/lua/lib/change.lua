@@ -49,6 +49,14 @@ function change.derive(before)
     redis.call('HDEL', keys.SETTINGS, 'unit', 'ingress')
   end
   settings.load_settings()
+  local measured = false
+  for _, node in ipairs(change.main_nodes()) do measured = measured or fair.policy_of(node).measured end
+  if measured then
+    redis.call('HSET', keys.SETTINGS, 'measured', 1)
+  else
+    redis.call('HDEL', keys.SETTINGS, 'measured')
+  end
+  settings.queue.measured = measured
 end
 
 -- Where each stands in declared order.

@@ -1,31 +1,6 @@
 -- Dispatch: move tasks from tenant streams to egress while slots are free.
--- include keys, settings, fair, limits
+-- include keys, settings, egress, fair, limits
 local dispatch = {}
-
--- Of each stream of egress.
-dispatch.lengths = {}
-
-function dispatch.free_slots()
-  local state = redis.call('HMGET', keys.STATE, 'slots', 'nested')
-  limits.nested = state[2]
-  local free = tonumber(state[1] or 0)
-  if settings.queue.capacity then free = math.min(free, settings.queue.capacity) end
-  for stream = 0, settings.queue.shards - 1 do
-    dispatch.lengths[stream] = redis.call('XLEN', keys.egress(stream))
-    free = free - dispatch.lengths[stream]
-  end
-  return free
-end
-
--- Append to the shortest stream of egress.
-function dispatch.to_egress(fields)
-  local shortest = 0
-  for stream = 1, settings.queue.streams - 1 do
-    if dispatch.lengths[stream] < dispatch.lengths[shortest] then shortest = stream end
-  end
-  dispatch.lengths[shortest] = dispatch.lengths[shortest] + 1
-  redis.call('XADD', keys.egress(shortest), '*', unpack(fields))
-end
 
 -- ids[i] leaves the ready set, and so do those above it that are left without any.
 function dispatch.leave(ids, i, tags)
@@ -85,7 +60,7 @@ function dispatch.move(ids)
     fields[#fields + 1] = 'tracked'
     fields[#fields + 1] = string.format('%.6f', seconds)
   end
-  dispatch.to_egress(fields)
+  egress.append(fields)
   local rest = dispatch.remove(stream, entry[1])
   local left = dispatch.discount(ids, 1)
   if left < rest then
@@ -117,7 +92,7 @@ function dispatch.descend(ids, tags)
         dispatch.leave(ids, #ids, tags)
         limits.park(id, due)
         while #ids > from do ids[#ids], tags[#ids] = nil, nil end
-      elseif keys.split(id) and not (limits.nested and redis.call('EXISTS', keys.ready(id)) == 1) then
+      elseif keys.split(id) and not (settings.queue.nested and redis.call('EXISTS', keys.ready(id)) == 1) then
         return true
       end
     end
@@ -152,7 +127,7 @@ end
 function dispatch.lend_to(ids)
   local id, depth, tags = ids[#ids], #ids, {}
   local _, path = keys.split(id)
-  local inner = not path or limits.nested and redis.call('EXISTS', keys.ready(id)) == 1
+  local inner = not path or settings.queue.nested and redis.call('EXISTS', keys.ready(id)) == 1
   local left, seconds
   if not inner or dispatch.descend(ids, tags) then left, seconds = dispatch.move(ids) end
   if not left then return false end
@@ -195,7 +170,7 @@ end
 -- Fill the free slots, as many as `free` where that was just looked up. Returns how many tasks moved.
 function dispatch.fill(free)
   local moved = 0
-  free = free or dispatch.free_slots()
+  free = free or egress.free_slots()
   while moved < free do
     local ids, tags = {}, {}
     if dispatch.descend(ids, tags) then

@@ -1,31 +1,31 @@
 -- How the keys of a queue's shard are spelled; celery_qos/keys.py spells them alike and says what each holds.
-local keys = {}
-
-keys.NS = KEYS[1]
-keys.GROUP = 'workers'
-keys.SETTINGS = keys.NS .. ':settings'
-keys.LEASES = keys.NS .. ':leases'
-keys.SLOTS = keys.NS .. ':slots'
-keys.STATE = keys.NS .. ':state'
-keys.WAITING = keys.NS .. ':waiting'
-keys.PARKED = keys.NS .. ':parked'
-keys.LENDABLE = keys.NS .. ':lendable'
-keys.IN_FLIGHT = keys.NS .. ':in_flight'
-keys.TOKENS = keys.NS .. ':tokens'
-keys.AVERAGES = keys.NS .. ':averages'
-keys.DEAD = keys.NS .. ':dead'
-keys.SWEEPERS = keys.NS .. ':sweepers'
-keys.BELL = keys.NS .. ':bell'
-keys.TRANSIENT = keys.NS .. ':transient'
-
-keys.HIGHEST_PRIORITY, keys.LOWEST_PRIORITY = 0, 9
--- Between the parts of a tenant's path; no part has a character that is not printable.
-keys.PART = '\31'
--- The node above the sub-queues. No sub-queue can be named so.
-keys.ROOT = keys.PART
+local NS = KEYS[1]
+local keys = {
+  GROUP = 'workers',
+  SETTINGS = NS .. ':settings',
+  LEASES = NS .. ':leases',
+  SLOTS = NS .. ':slots',
+  STATE = NS .. ':state',
+  WAITING = NS .. ':waiting',
+  PARKED = NS .. ':parked',
+  LENDABLE = NS .. ':lendable',
+  IN_FLIGHT = NS .. ':in_flight',
+  TOKENS = NS .. ':tokens',
+  AVERAGES = NS .. ':averages',
+  DEAD = NS .. ':dead',
+  SWEEPERS = NS .. ':sweepers',
+  BELL = NS .. ':bell',
+  TRANSIENT = NS .. ':transient',
+  HIGHEST_PRIORITY = 0,
+  LOWEST_PRIORITY = 9,
+  -- Between the parts of a tenant's path; no part has a character that is not printable.
+  PART = '\31',
+  -- The node above the sub-queues. No sub-queue can be named so.
+  ROOT = '\31',
+}
 
 function keys.of_node(kind, node)
-  return node == keys.ROOT and keys.NS .. kind or keys.NS .. kind .. ':' .. node
+  return node == keys.ROOT and NS .. kind or NS .. kind .. ':' .. node
 end
 
 function keys.ready(node) return keys.of_node(':ready', node) end
@@ -33,15 +33,15 @@ function keys.finish(node) return keys.of_node(':finish', node) end
 function keys.owing(node) return keys.of_node(':owing', node) end
 
 function keys.egress(stream)
-  return stream == 0 and keys.NS .. ':egress' or keys.NS .. ':egress:' .. stream
+  return stream == 0 and NS .. ':egress' or NS .. ':egress:' .. stream
 end
 
 function keys.running(consumer)
-  return keys.NS .. ':running:' .. consumer
+  return NS .. ':running:' .. consumer
 end
 
 function keys.tenant_stream(id, priority)
-  return keys.NS .. ':tenant:' .. priority .. ':' .. id
+  return NS .. ':tenant:' .. priority .. ':' .. id
 end
 
 -- 0 where the key is none.

@@ -11,16 +11,8 @@ limits.MOST_AVERAGES = 10000
 -- Seconds that a task is taken to last where nothing is known.
 limits.UNKNOWN_SECONDS = 1
 
--- Some tenant may have others inside. Read with the slots.
-limits.nested = false
 -- The sweep tells its caller what is due, so it need not ring.
 limits.rings = true
-
--- Whether there is more to ask than whose turn it is.
-function limits.is_guarded(id)
-  local options = settings.options_of(id)
-  return options.paused or options.max_in_flight or options.rate
-end
 
 function limits.in_flight(id)
   return tonumber(redis.call('HGET', keys.IN_FLIGHT, settings.subject_of(id)) or 0)
@@ -85,7 +77,7 @@ end
 
 -- Whether other tenants are inside the tenant `id`: then its own tasks, if any, are one of its children.
 function limits.is_inner(id)
-  if not limits.nested or redis.call('HEXISTS', keys.WAITING, id) == 0 then return false end
+  if not settings.queue.nested or redis.call('HEXISTS', keys.WAITING, id) == 0 then return false end
   local streams = {}
   for priority = keys.HIGHEST_PRIORITY, keys.LOWEST_PRIORITY do streams[#streams + 1] = keys.tenant_stream(id, priority) end
   return redis.call('EXISTS', unpack(streams)) == 0

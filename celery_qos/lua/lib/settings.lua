@@ -42,19 +42,21 @@ end
 
 -- Read what every script that schedules needs, and what is known of the tenant of `path`, at once.
 function settings.load_settings(path)
-  local fields = {'algorithm', 'top', 'capacity', 'streams', 'shards', 'former'}
   local found
   if path then
-    local of_tenant = settings.tenant_fields(path)
-    for i = 1, #of_tenant do fields[#fields + 1] = of_tenant[i] end
+    found = redis.call('HMGET', keys.SETTINGS, 'algorithm', 'top', 'capacity', 'streams', 'shards', 'former', 'measured',
+      unpack(settings.tenant_fields(path)))
+  else
+    found = redis.call('HMGET', keys.SETTINGS, 'algorithm', 'top', 'capacity', 'streams', 'shards', 'former', 'measured')
   end
-  found = redis.call('HMGET', keys.SETTINGS, unpack(fields))
   settings.queue = {
     algorithm = found[1] or 'wrr', top = (found[2] == 'root' or found[2] == 'leaving') and keys.ROOT or '',
     -- No sub-queues are declared any more, but tasks still wait in some.
     leaving = found[2] == 'leaving', capacity = tonumber(found[3] or nil),
-    streams = tonumber(found[4] or nil) or 1, shards = tonumber(found[5] or nil) or 1, former = found[6]}
-  if path then settings.known[':' .. path] = settings.tenant_options(found[7], found[8], found[9], found[10]) end
+    streams = tonumber(found[4] or nil) or 1, shards = tonumber(found[5] or nil) or 1, former = found[6],
+    -- Some node charges for worker time.
+    measured = found[7]}
+  if path then settings.known[':' .. path] = settings.tenant_options(found[8], found[9], found[10], found[11]) end
 end
 
 -- What a sub-queue or a tenant may have; a tenant's options are the same in every sub-queue.
@@ -140,4 +142,10 @@ function settings.ids_of_tenant(path)
   local ids = {}
   for _, sub in ipairs(settings.every_sub_queue()) do ids[#ids + 1] = sub .. ':' .. path end
   return ids
+end
+
+-- Whether there is more to ask of `id` than whose turn it is.
+function settings.is_guarded(id)
+  local options = settings.options_of(id)
+  return options.paused or options.max_in_flight or options.rate
 end
