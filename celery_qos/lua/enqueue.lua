@@ -13,16 +13,22 @@ if settings.queue.leaving and redis.call('EXISTS', keys.WAITING) == 0 then
   settings.load_settings(tenant)
 end
 
--- The one that is named, else that of the tenant or of the one it is inside, else the one to whose share of ingress the percent falls, else the last.
--- Returns nil where the name is unknown.
+local function is_declared(name)
+  return redis.call('HEXISTS', keys.SETTINGS, 'sub:' .. name) == 1
+end
+
+-- The one that is named, else that of the tenant or of the one it is inside, else the one to whose share of ingress the percent
+-- falls, else the last. Returns nil where the name is unknown.
 local function sub_queue()
   if settings.queue.top ~= keys.ROOT then return named == '' and '' or nil end
+  if named ~= '' then return is_declared(named) and named or nil end
   local path = tenant
-  while named == '' and path do
-    named = settings.options_of(':' .. path).sub_queue or ''
+  while path do
+    local own = settings.options_of(':' .. path).sub_queue
+    -- One that is declared no longer is none.
+    if own and is_declared(own) then return own end
     path = string.match(path, '^(.*)' .. keys.PART)
   end
-  if named ~= '' then return redis.call('HEXISTS', keys.SETTINGS, 'sub:' .. named) == 1 and named or nil end
   local ingress = cjson.decode(redis.call('HGET', keys.SETTINGS, 'ingress') or '[]')
   for _, share in ipairs(ingress) do
     if percent and percent <= share[1] then return share[2] end
@@ -118,6 +124,7 @@ local no_room = not exempt and full(ids)
 local drops = no_room and no_room.on_full == 'drop-oldest' and redis.call('HEXISTS', keys.WAITING, ids[#ids]) == 1
 if no_room then
   local what = no_room.on_full or 'reject'
+  if what == 'drop-oldest' and not drops then what = 'reject' end
   redis.call('HINCRBY', keys.SETTINGS, 'count:' .. what .. ':' .. sub, 1)
   if not drops then
     if what == 'dead-letter' then redis.call('XADD', keys.DEAD, '*', 'reason', 'full', unpack(fields)) end

@@ -187,3 +187,19 @@ def test_tasks_in_a_stream_of_egress_that_is_new_are_purged(hand):
     assert hand.store.purge(hand.queue) == 4
     hand.store.release(hand.queue, 'w')
     assert hand.all_keys() == {'settings'}
+
+
+def test_a_tenant_whose_sub_queue_is_declared_no_longer_goes_where_the_others_go(hand):
+    def declared(*names: str) -> QoS:
+        return QoS(queues=[SubQueue(name, 100, 1) for name in names])
+
+    hand.configure(declared('old', 'low'))
+    hand.set_tenant('acme', sub_queue='old')
+    hand.set_tenant('acme\x1falice', sub_queue='new')
+    hand.put('acme')
+    hand.configure(declared('new', 'low'), force=True)
+
+    hand.put('acme')
+    hand.put('acme\x1falice')
+
+    assert hand.store.waiting(hand.queue) == {'old:acme': 1, 'low:acme': 1, 'new:acme': 1, 'new:acme\x1falice': 1}

@@ -119,6 +119,7 @@ class TestCapacity:
         hand.put('a', times=2, sub_queue='x')
         with pytest.raises(QueueFull):
             hand.put('b', sub_queue='x')
+        assert hand.store.counters('q') == {('reject', 'x'): 1}
 
     @pytest.mark.parametrize('on_full', ['reject', 'dead-letter', 'drop-oldest'])
     def test_one_that_was_admitted_before_is_exempt(self, hand, subject, on_full):
