@@ -27,6 +27,8 @@ PART = '\x1f'
 ROOT = PART
 #: Where pq puts those that have no rank.
 UNRANKED = 2.0 ** 20
+#: What a task costs at least.
+LEAST_SECONDS = 0.001
 #: The value, set at run time, of a limit that does not hold.
 LIFTED = None
 
@@ -284,15 +286,17 @@ class Model:
         for each in chain:
             options = self.options(each)
             if options.capacity is not None and sum(map(self.backlog, self.everywhere(each))) >= options.capacity:
-                self.refused[options.on_full, sub] += 1
-                if options.on_full == 'drop-oldest' and child in self.waiting:
+                drops = options.on_full == 'drop-oldest' and child in self.waiting
+                outcome = 'reject' if options.on_full == 'drop-oldest' and not drops else options.on_full
+                self.refused[outcome, sub] += 1
+                if drops:
                     self._append(child, task)
                     self._drop_oldest(child)
                     self.dispatch()
                     return 'dropped'
-                if options.on_full == 'dead-letter':
+                if outcome == 'dead-letter':
                     self.dead.append(task.number)
-                return options.on_full
+                return outcome
         for each in chain[:-1]:
             if each in self.waiting:
                 # It has tenants inside from now on.
@@ -308,10 +312,12 @@ class Model:
             self.rooted = False
         if not self.rooted:
             return None if named else ''
-        for each in reversed(chain_of(f':{tenant}', rooted=False)):
-            named = named or self.options(each).sub_queue or ''
         if named:
             return named if named in self.sub_queues else None
+        for each in reversed(chain_of(f':{tenant}', rooted=False)):
+            own = self.options(each).sub_queue
+            if own in self.sub_queues:
+                return own
         shares = {sub: self.options(sub).ingress for sub in self.sub_queues}
         upto = 0.0
         for sub, share in shares.items():
@@ -556,6 +562,7 @@ class Model:
         """A tracked task is in flight no more."""
         chain = self.chain(f'{task.sub_queue}:{task.tenant}')
         if seconds is not None:
+            seconds = max(LEAST_SECONDS, seconds)
             for subject in f'tenant:{task.tenant}', f'sub:{task.sub_queue}':
                 average = self.averages.get(subject, seconds)
                 self.averages[subject] = float(f'{average + 0.2 * (seconds - average):.6f}')

@@ -94,3 +94,16 @@ def test_one_that_drains_and_returns_pays_for_its_long_tasks(hand, early, slots)
     # It may have less, as it is not always there, and never more.
     assert 0.4 <= guest <= 0.52
     print(f'{slots} slots: {guest:.3f}')
+
+
+@pytest.mark.parametrize('seconds', [0.0, 1e-7, -5.0, float('nan')])
+def test_tasks_that_take_no_time_do_not_keep_others_waiting(hand, seconds):
+    hand.configure(QoS('dwrr'))
+    fill(hand, [('quick', 100), ('other', 20)])
+    hand.hire()
+    turns = []
+    for _ in range(60):
+        task, = hand.read(at_most=1)
+        turns.append(task.fields[b'tenant'])
+        hand.finish(task, seconds=seconds if turns[-1] == b'quick' else 0.01)
+    assert turns.count(b'other') >= 5

@@ -76,3 +76,11 @@ def test_idle_tenants_cost_no_memory(hand):
         hand.finish(*hand.read())
     assert (hand.redis.memory_usage(keys.finish(hand.ns)) or 0) <= before + 500
     assert not [key for key in hand.all_keys() if 'idle' in key]
+
+
+def test_the_end_of_a_task_does_not_look_at_each_sub_queue_for_a_cap(hand):
+    hand.configure(QoS(queues=[SubQueue(f's{i}', 100, 1) for i in range(300)], tenants={'a': Tenant(max_in_flight=2)}))
+    hand.put('a', times=20, sub_queue='s0')
+    hand.hire(slots=2)
+    tasks = hand.read()
+    assert commands_of(hand.redis, lambda: hand.finish(*tasks)).total() < 150

@@ -32,7 +32,7 @@ PRIORITIES = [0, 5]
 tenants, consumers = st.sampled_from(TENANTS), st.sampled_from(CONSUMERS)
 weights = st.sampled_from([0.01, 0.3, 1.0, 2.0, 7.5, 200.0])
 algorithms = st.sampled_from(ALGORITHMS)
-seconds = st.sampled_from([None, 0.01, 0.5, 1.0, 4.0])
+seconds = st.sampled_from([None, 0.0, 0.01, 0.5, 1.0, 4.0])
 #: A bucket for one token, which takes longer to fill again than a test runs.
 ONCE = 1e-6
 

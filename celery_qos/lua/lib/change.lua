@@ -16,8 +16,8 @@ function change.derive(before)
   local streams = math.max(1, tonumber(queue.streams) or 1)
   local shards = math.max(streams, tonumber(redis.call('HGET', keys.SETTINGS, 'shards') or 1))
   redis.call('HSET', keys.SETTINGS, 'algorithm', queue.algorithm or 'wrr', 'top', top,
-    'capacity', queue.capacity or '', 'streams', streams, 'shards', shards, 'workers', queue.workers or 1,
-    'idle_threshold', queue.idle_threshold or 1, 'idle_timeout', queue.idle_timeout or 1)
+    'capacity', queue.capacity or '', 'streams', streams, 'shards', shards, 'workers', tonumber(queue.workers) or 1,
+    'idle_threshold', tonumber(queue.idle_threshold) or 1, 'idle_timeout', tonumber(queue.idle_timeout) or 1)
 
   local declared, former = {}, {}
   for _, name in ipairs(names) do declared[name] = true end
@@ -36,11 +36,11 @@ function change.derive(before)
   for _, name in ipairs(names) do
     local options = settings.options_of(name)
     least = math.min(least, settings.weight_of(name))
-    sum = sum + (tonumber(options.ingress) or 1)
+    sum = sum + (options.ingress or 1)
   end
   local ingress, upto = {}, 0
   for i, name in ipairs(names) do
-    upto = upto + (tonumber(settings.options_of(name).ingress) or 1)
+    upto = upto + (settings.options_of(name).ingress or 1)
     ingress[i] = {upto / sum * 100, name}
   end
   if #names > 0 then

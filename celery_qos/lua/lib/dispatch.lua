@@ -136,7 +136,7 @@ function dispatch.lend_to(ids)
     redis.call('ZREM', keys.PARKED, id)
     redis.call('ZREM', keys.LENDABLE, id)
   end
-  for _, each in ipairs(path and settings.ids_of_tenant(path) or {id}) do
+  for _, each in ipairs(path and limits.parked_of(path) or {id}) do
     if redis.call('ZSCORE', keys.LENDABLE, each) then limits.offer(each) end
   end
   return true

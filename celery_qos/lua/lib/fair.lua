@@ -115,7 +115,7 @@ end
 
 -- No task of `id` is in flight any more, so its tag is final.
 function fair.settle_tag(node, id)
-  local tag = fair.policy_of(node).measured and tonumber(redis.call('HGET', keys.owing(node), id) or nil)
+  local tag = tonumber(redis.call('HGET', keys.owing(node), id) or nil)
   if not tag then return end
   redis.call('HDEL', keys.owing(node), id)
   local vtime = fair.virtual_time(node)

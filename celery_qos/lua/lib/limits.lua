@@ -10,6 +10,8 @@ limits.RECENT = 0.2
 limits.MOST_AVERAGES = 10000
 -- Seconds that a task is taken to last where nothing is known.
 limits.UNKNOWN_SECONDS = 1
+-- A task costs this at least: its tenant would have turn after turn for those that take no time that a clock sees.
+limits.LEAST_SECONDS = 0.001
 
 -- The sweep tells its caller what is due, so it need not ring.
 limits.rings = true
@@ -155,10 +157,20 @@ function limits.one_less(subject)
   return left
 end
 
+-- The ids of a tenant, in all sub-queues, that are parked.
+function limits.parked_of(path)
+  local ids, found = settings.ids_of_tenant(path), {}
+  for i, score in ipairs(redis.call('ZMSCORE', keys.PARKED, unpack(ids))) do
+    if score then found[#found + 1] = ids[i] end
+  end
+  return found
+end
+
 -- A task that was tracked is in flight no more. `cost`: what it was charged for; `seconds`: what it took, nil where nobody knows.
 function limits.vacate(sub, path, cost, seconds)
   local ids = settings.ids_of(sub, path)
   if cost and seconds then
+    seconds = math.max(limits.LEAST_SECONDS, seconds)
     limits.learn('tenant:' .. path, seconds)
     limits.learn('sub:' .. sub, seconds)
     for i, id in ipairs(ids) do fair.correct(settings.node_of(ids, i), id, seconds - cost) end
@@ -166,13 +178,17 @@ function limits.vacate(sub, path, cost, seconds)
   if settings.queue.top ~= keys.ROOT then limits.one_less(settings.subject_of(sub)) end
   for _, id in ipairs(ids) do
     local left, options = limits.one_less(settings.subject_of(id)), settings.options_of(id)
-    if left <= 0 or options.max_in_flight then
-      local _, whole = keys.split(id)
+    local _, whole = keys.split(id)
+    if left <= 0 and settings.queue.measured then
       for _, each in ipairs(whole and settings.ids_of_tenant(whole) or {id}) do
-        if left <= 0 then fair.settle_tag(settings.node_above(each), each) end
-        if options.max_in_flight and left < options.max_in_flight then
+        fair.settle_tag(settings.node_above(each), each)
+      end
+    end
+    if options.max_in_flight then
+      for _, each in ipairs(whole and limits.parked_of(whole) or {id}) do
+        if left < options.max_in_flight then
           limits.unpark(each)
-        elseif options.max_in_flight and redis.call('ZSCORE', keys.PARKED, each) then
+        elseif redis.call('ZSCORE', keys.PARKED, each) then
           limits.offer(each)
         end
       end

@@ -9,13 +9,37 @@ function settings.decoded(text)
   return ok and type(value) == 'table' and value or nil
 end
 
+-- What an option must be, where others work with it: text, or a number of at least this much.
+settings.TEXTS = {'algorithm', 'on_full', 'sub_queue'}
+settings.LEAST = {capacity = 0, max_in_flight = 0, burst = 0, rate = 2 ^ -40, weight = 2 ^ -40, egress = 2 ^ -40, ingress = 2 ^ -40}
+settings.MOST = 2 ^ 40
+
+-- What is not what it must be, set by hand or by another release, counts as not said: an error would come after the task has
+-- moved.
+function settings.checked(options)
+  for name, value in pairs(options) do
+    if value == cjson.null then options[name] = nil end
+  end
+  for name, least in pairs(settings.LEAST) do
+    local value = options[name]
+    if value then
+      value = tonumber(value)
+      options[name] = value and value >= least and value <= settings.MOST and value or nil
+    end
+  end
+  for _, name in ipairs(settings.TEXTS) do
+    if type(options[name]) ~= 'string' then options[name] = nil end
+  end
+  return options
+end
+
 -- The options of the JSON object `base` with those of `set`, where null lifts a limit.
 function settings.merged(base, set)
   local options, overrides = settings.decoded(base), settings.decoded(set)
-  if not overrides then return options or settings.NOTHING end
+  if not options and not overrides then return settings.NOTHING end
   options = options or {}
-  for name, value in pairs(overrides) do options[name] = value ~= cjson.null and value or nil end
-  return options
+  for name, value in pairs(overrides or settings.NOTHING) do options[name] = value end
+  return settings.checked(options)
 end
 
 -- Of the whole queue, as `derive` left them.
@@ -108,11 +132,9 @@ function settings.node_above(id)
   return settings.node_of(ids, #ids)
 end
 
--- What is no number counts as 1: an error here would come after the task has moved.
 function settings.weight_of(id)
   local options = settings.options_of(id)
-  local weight = tonumber(options.weight or options.egress or 1)
-  return weight and weight > 0 and weight < math.huge and weight or 1
+  return options.weight or options.egress or 1
 end
 
 -- The sub-queues' names, in declared order.
