@@ -30,11 +30,33 @@ for _, id in ipairs(page) do
     end
   end
 end
--- Only accounts of what has no streams: of nodes with nothing inside, or of streams that were deleted by hand.
-if emptied == 0 and #page < TENANTS then
-  for _, id in ipairs(page) do redis.call('DEL', keys.ready(id), keys.finish(id), keys.owing(id)) end
-  redis.call('DEL', keys.WAITING, keys.PARKED, keys.LENDABLE, keys.ready(settings.queue.top), keys.finish(settings.queue.top), keys.owing(settings.queue.top))
-  redis.call('HDEL', keys.STATE, 'waiting', 'vtime:' .. settings.queue.top, 'newest:' .. settings.queue.top)
+-- Whether any of `ids` has tasks.
+local function has_tasks(ids)
+  for _, id in ipairs(ids) do
+    local _, path = keys.split(id)
+    for priority = keys.HIGHEST_PRIORITY, path and keys.LOWEST_PRIORITY or -1 do
+      if keys.stream_length(keys.tenant_stream(id, priority)) > 0 then return true end
+    end
+  end
+  return false
+end
+
+local function forget_nodes(ids)
+  for _, id in ipairs(ids) do
+    redis.call('DEL', keys.ready(id), keys.finish(id), keys.owing(id))
+    redis.call('HDEL', keys.STATE, 'vtime:' .. id, 'newest:' .. id)
+  end
+end
+
+if emptied == 0 then
+  local ids = redis.call('HKEYS', keys.WAITING)
+  if not has_tasks(ids) then
+    -- Only accounts of what has no streams: of nodes with nothing inside, or of streams that were deleted by hand.
+    forget_nodes(ids)
+    forget_nodes({settings.queue.top})
+    redis.call('DEL', keys.WAITING, keys.PARKED, keys.LENDABLE)
+    redis.call('HDEL', keys.STATE, 'waiting')
+  end
 end
 if redis.call('EXISTS', keys.WAITING) == 1 then
   done = 0

@@ -321,6 +321,17 @@ class TestRate:
             assert monotonic() - start < 5
             hand.sweep()
 
+    def test_a_clock_that_is_set_back_keeps_nobody_waiting(self, hand, subject):
+        subject.configure(rate='1/m')
+        hand.hire(slots=10)
+        subject.put(2)
+        assert len(subject.delivered()) == 1
+        for name, bucket in hand.redis.hgetall(keys.tokens(hand.ns)).items():
+            tokens, at = bucket.decode().split()
+            hand.redis.hset(keys.tokens(hand.ns), name, f'{tokens} {int(at) + 3_600_000}')
+        subject.set(weight=2)
+        assert len(subject.delivered()) == 2
+
     def test_lifted_it_limits_no_more(self, hand, subject):
         subject.configure(rate='1/h')
         hand.hire(slots=10)

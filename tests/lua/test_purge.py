@@ -102,3 +102,13 @@ class TestDelete:
         hand.put('b', times=2)
         assert hand.hire() == (True, 0)
         assert hand.serve(2) == ['b', 'b']
+
+
+def test_ends_where_the_streams_of_many_were_deleted_by_hand(hand):
+    for number in range(150):
+        hand.put(f't{number}')
+        hand.put(f'outer\x1f{number}')
+    hand.redis.delete(*[f'{hand.ns}:{key}' for key in hand.all_keys() if key.startswith('tenant:')])
+    calls = (script('purge')(hand.redis, [hand.ns]) for _ in range(20))
+    assert any(done for _, done in calls)
+    assert hand.all_keys() <= {'settings'}

@@ -24,7 +24,10 @@ function limits.tokens_of(id, rate, now)
   local depth, bucket = math.max(1, rate * limits.BUCKET_SECONDS), redis.call('HGET', keys.TOKENS, settings.subject_of(id))
   if not bucket then return depth end
   local tokens, at = string.match(bucket, '^(%S+) (%S+)$')
-  return math.min(depth, (tonumber(tokens) or depth) + (now - (tonumber(at) or now)) / 1000 * rate)
+  tokens, at = tonumber(tokens), tonumber(at)
+  -- Nothing would come in until a clock that was set back is there again.
+  if not tokens or not at or at > now then return depth end
+  return math.min(depth, tokens + (now - at) / 1000 * rate)
 end
 
 -- Until when `id` may not be served, in ms: nil where it may, infinite where only an event changes that.
