@@ -33,6 +33,7 @@ def share_of_a(server, algorithm: str, pool: str, concurrency: int, task: str, s
     return took['A'] / sum(took.values())
 
 
+@pytest.mark.once
 def test_for_half_a_minute(server):
     assert share_of_a(server, 'dwrr', 'prefork', 2, 'early', 30) == pytest.approx(0.5, abs=0.05)
 
@@ -47,5 +48,6 @@ def test_on_every_pool_early_and_late(server, pool, concurrency, task):
     assert share_of_a(server, 'dwrr', pool, concurrency, task, 8) == pytest.approx(0.5, abs=0.12)
 
 
+@pytest.mark.once
 def test_turns_are_not_worker_time(server):
     assert share_of_a(server, 'wrr', 'threads', 4, 'late', 5) > 0.9

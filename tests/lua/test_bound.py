@@ -22,6 +22,8 @@ from tests.lua.hand import Hand
 from tests.lua.simulation import Simulation
 from tests.lua.turns import fill
 
+pytestmark = pytest.mark.once
+
 #: Of sums, and of the tiny distance that keeps newcomers in order.
 ROUNDING = 1e-6
 

@@ -10,6 +10,8 @@ from celery_qos.config import QoS, SubQueue, Tenant
 from tests.lua.simulation import Simulation
 from tests.lua.turns import fill, jain
 
+pytestmark = pytest.mark.once
+
 SECONDS = {'long': 0.34, 'short': 0.01}
 
 

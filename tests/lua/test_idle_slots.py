@@ -15,6 +15,8 @@ from celery_qos.keys import PART
 from celery_qos.store import Delivery
 from tests.lua.hand import Hand, number_of
 
+pytestmark = pytest.mark.once
+
 TENANTS = ['a', 'b', 'a\x1f1', 'a\x1f2', 'c', 'c\x1f1', 'c\x1f1\x1fx']
 LIMITED = ['tenant:a', 'tenant:b', 'tenant:c', 'tenant:a\x1f1', 'tenant:c\x1f1']
 
