@@ -224,6 +224,10 @@ class Model:
             return self.queue['algorithm']
         return self.options(sub).algorithm
 
+    @property
+    def _main_nodes(self) -> list[str]:
+        return [self.top, '', *self.sub_queues] if self.rooted else ['']
+
     def _measured(self, node: str) -> bool:
         return self.algorithm(node) == 'dwrr'
 
@@ -277,7 +281,7 @@ class Model:
         task.sub_queue = sub
         child = f'{sub}:{task.tenant}'
         chain = self.chain(child)
-        watched = any(self.options(each).limited or self._measured(self.above(each)) for each in chain)
+        watched = any(self.options(each).limited for each in chain) or any(map(self._measured, self._main_nodes))
         if self.free > 0 and not watched and not self.nodes[self.top].ready and not self.backlog(chain[0]):
             self._to_egress(task)
             return 'egress'
