@@ -1,7 +1,8 @@
 -- Check the schema version and store the config's settings.
--- KEYS: namespace. ARGV: schema version, fingerprint of the config or '' for none, its structure as JSON, 1 to have that
--- prevail over another one at work else 0, then fields and values.
--- Returns {the stored schema version, streams of egress to read}, or these and the stored structure where it contradicts.
+-- KEYS: namespace. ARGV: schema version, fingerprint of the config or '' for none, its structure as JSON, 1 to have
+-- that prevail over another one at work else 0, then fields and values.
+-- Returns {the stored schema version, streams of egress to read}, or these and the stored structure where it
+-- contradicts.
 -- include keys, settings, fair, limits, dispatch, workers, change
 settings.load_settings()
 local schema, fingerprint, structure, force = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1'
@@ -21,11 +22,9 @@ egress.free_slots()
 local new, old, ids = {}, {}, {}
 for i = 5, #ARGV, 2 do new[ARGV[i]] = ARGV[i + 1] end
 -- What was set at run time stays; what an older config said goes.
+local configured = {queue = true, default = true, order = true, tenant = true, sub = true, rank = true}
 for _, field in ipairs(redis.call('HKEYS', keys.SETTINGS)) do
-  if field == 'queue' or field == 'default' or field == 'order' or string.find(field, '^tenant:') or string.find(field, '^sub:')
-      or string.find(field, '^rank:') then
-    old[field] = redis.call('HGET', keys.SETTINGS, field)
-  end
+  if configured[string.match(field, '^[^:]*')] then old[field] = redis.call('HGET', keys.SETTINGS, field) end
 end
 local default_changed = old.default ~= new.default
 for _, fields in ipairs({new, old}) do

@@ -5,12 +5,12 @@ settings.load_settings()
 if ARGV[1] == '1' and redis.call('EXISTS', keys.SLOTS) == 1 then return 0 end
 -- A task that was published since the purge goes too: its stream would outlive the accounts and never be served.
 for _, id in ipairs(redis.call('HKEYS', keys.WAITING)) do
-  for priority = keys.HIGHEST_PRIORITY, keys.LOWEST_PRIORITY do redis.call('UNLINK', keys.tenant_stream(id, priority)) end
+  redis.call('UNLINK', unpack(keys.tenant_streams(id)))
   redis.call('DEL', keys.ready(id), keys.finish(id), keys.owing(id))
 end
 for _, consumer in ipairs(redis.call('ZRANGE', keys.LEASES, 0, -1)) do redis.call('DEL', keys.running(consumer)) end
 for stream = 0, settings.queue.shards - 1 do redis.call('DEL', keys.egress(stream)) end
 for _, node in ipairs({keys.ROOT, ''}) do redis.call('DEL', keys.ready(node), keys.finish(node), keys.owing(node)) end
-redis.call('DEL', keys.SETTINGS, keys.LEASES, keys.SLOTS, keys.STATE, keys.WAITING, keys.PARKED, keys.LENDABLE, keys.IN_FLIGHT, keys.TOKENS, keys.AVERAGES, keys.DEAD, keys.SWEEPERS, keys.BELL,
-  keys.TRANSIENT)
+redis.call('DEL', keys.SETTINGS, keys.LEASES, keys.SLOTS, keys.STATE, keys.WAITING, keys.PARKED, keys.LENDABLE,
+  keys.IN_FLIGHT, keys.TOKENS, keys.AVERAGES, keys.DEAD, keys.SWEEPERS, keys.BELL, keys.TRANSIENT)
 return 1

@@ -1,9 +1,9 @@
 -- Put a task into its tenant's stream and dispatch.
--- KEYS: namespace. ARGV: tenant, priority (0 is served first), the sub-queue it names or '', its priority in percent or '',
--- 1 where no capacity limits it else 0, then the entry's fields and values.
--- Returns {'egress'} where the task went straight there, {'waits'} where it had to queue up, {'dropped'} where the tenant's
--- oldest had to go for it; {'full', on_full, sub-queue, capacity} where it was not taken; {'unknown', sub-queues...} where there
--- is no such sub-queue.
+-- KEYS: namespace. ARGV: tenant, priority (0 is served first), the sub-queue it names or '', its priority in percent or
+-- '', 1 where no capacity limits it else 0, then the entry's fields and values.
+-- Returns {'egress'} where the task went straight there, {'waits'} where it had to queue up, {'dropped'} where the
+-- tenant's oldest had to go for it; {'full', on_full, sub-queue, capacity} where it was not taken; {'unknown',
+-- sub-queues...} where there is no such sub-queue.
 -- include keys, settings, egress
 local tenant, priority, named, percent, exempt = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1'
 local fields = {unpack(ARGV, 6)}
@@ -17,8 +17,8 @@ local function is_declared(name)
   return redis.call('HEXISTS', keys.SETTINGS, 'sub:' .. name) == 1
 end
 
--- The one that is named, else that of the tenant or of the one it is inside, else the one to whose share of ingress the percent
--- falls, else the last. Returns nil where the name is unknown.
+-- The one that is named, else that of the tenant or of the one it is inside, else the one to whose share of ingress the
+-- percent falls, else the last. Returns nil where the name is unknown.
 local function sub_queue()
   if settings.queue.top ~= keys.ROOT then return named == '' and '' or nil end
   if named ~= '' then return is_declared(named) and named or nil end

@@ -1,6 +1,6 @@
 -- Tracked tasks have ended, acknowledged when they started or now. Twice changes nothing.
--- KEYS: namespace. ARGV: consumer, then of each task: name of its egress entry, sub-queue, tenant, seconds that it was taken to
--- last, seconds that it took or ''. Returns how many were there.
+-- KEYS: namespace. ARGV: consumer, then of each task: name of its egress entry, sub-queue, tenant, seconds that it was
+-- taken to last, seconds that it took or ''. Returns how many were there.
 -- include keys, settings, fair, limits, dispatch, workers
 settings.load_settings()
 egress.free_slots()

@@ -9,13 +9,8 @@ local purged, done, emptied = 0, 1, 0
 local page = redis.call('HRANDFIELD', keys.WAITING, TENANTS)
 for _, id in ipairs(page) do
   local sub, path = keys.split(id)
-  local count, streams = 0, {}
-  if path then
-    for priority = keys.HIGHEST_PRIORITY, keys.LOWEST_PRIORITY do
-      streams[#streams + 1] = keys.tenant_stream(id, priority)
-      count = count + keys.stream_length(streams[#streams])
-    end
-  end
+  local count, streams = 0, path and keys.tenant_streams(id) or {}
+  for _, stream in ipairs(streams) do count = count + keys.stream_length(stream) end
   if path and redis.call('UNLINK', unpack(streams)) > 0 then
     purged = purged + count
     emptied = emptied + 1
@@ -33,10 +28,7 @@ end
 -- Whether any of `ids` has tasks.
 local function has_tasks(ids)
   for _, id in ipairs(ids) do
-    local _, path = keys.split(id)
-    for priority = keys.HIGHEST_PRIORITY, path and keys.LOWEST_PRIORITY or -1 do
-      if keys.stream_length(keys.tenant_stream(id, priority)) > 0 then return true end
-    end
+    if keys.split(id) and redis.call('EXISTS', unpack(keys.tenant_streams(id))) > 0 then return true end
   end
   return false
 end

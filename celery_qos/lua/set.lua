@@ -1,6 +1,6 @@
 -- Change options at run time.
--- KEYS: namespace. ARGV: what they are of (queue, default, sub:name, tenant:path), then names and values as JSON, '' for what the
--- config says. Returns 1, or 0 where there is no such sub-queue.
+-- KEYS: namespace. ARGV: what they are of (queue, default, sub:name, tenant:path), then names and values as JSON, ''
+-- for what the config says. Returns 1, or 0 where there is no such sub-queue.
 -- include keys, settings, fair, limits, dispatch, workers, change
 settings.load_settings()
 egress.free_slots()
@@ -22,7 +22,8 @@ local weights, before, top = change.weights_of(ids), change.algorithms(), settin
 
 local overrides = settings.decoded(redis.call('HGET', keys.SETTINGS, 'set:' .. of) or nil) or {}
 for i = 2, #ARGV, 2 do
-  if ARGV[i + 1] == '' then overrides[ARGV[i]] = nil else overrides[ARGV[i]] = cjson.decode('[' .. ARGV[i + 1] .. ']')[1] end
+  local option, value = ARGV[i], ARGV[i + 1]
+  if value == '' then overrides[option] = nil else overrides[option] = cjson.decode('[' .. value .. ']')[1] end
 end
 if next(overrides) then
   redis.call('HSET', keys.SETTINGS, 'set:' .. of, cjson.encode(overrides))

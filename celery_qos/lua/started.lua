@@ -1,6 +1,6 @@
 -- Tracked tasks were acknowledged when they started: their slots are free, but they are in flight until they end.
--- KEYS: namespace. ARGV: consumer, lease in ms for one that has none, then of each task: name of its egress entry, sub-queue,
--- tenant. Returns how many were there.
+-- KEYS: namespace. ARGV: consumer, lease in ms for one that has none, then of each task: name of its egress entry,
+-- sub-queue, tenant. Returns how many were there.
 -- include keys, settings, fair, limits, dispatch, workers
 settings.load_settings()
 local consumer, started = ARGV[1], 0

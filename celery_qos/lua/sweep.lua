@@ -1,7 +1,8 @@
 -- One iteration of a sweep loop, the safety net for what no event announces: leases that ended, tokens that came in.
 -- KEYS: namespace. ARGV: lease in ms, the sweeper's name.
--- Returns {0} where as many others sweep as shall; else {1, tasks moved, ms until something is due or -1, blank iterations
--- before a pause, ms of the pause, then consumer, tasks delivered again, 1 where that was all for each whose lease had ended}.
+-- Returns {0} where as many others sweep as shall; else {1, tasks moved, ms until something is due or -1, blank
+-- iterations before a pause, ms of the pause, then consumer, tasks delivered again, 1 where that was all for each whose
+-- lease had ended}.
 -- include keys, settings, fair, limits, dispatch, workers
 settings.load_settings()
 egress.free_slots()
@@ -11,7 +12,8 @@ limits.rings = false
 
 local loops = redis.call('HMGET', keys.SETTINGS, 'workers', 'idle_threshold', 'idle_timeout')
 redis.call('ZREMRANGEBYSCORE', keys.SWEEPERS, '-inf', now)
-if not redis.call('ZSCORE', keys.SWEEPERS, sweeper) and redis.call('ZCARD', keys.SWEEPERS) >= tonumber(loops[1] or 1) then return {0} end
+local sweeps, others = redis.call('ZSCORE', keys.SWEEPERS, sweeper), redis.call('ZCARD', keys.SWEEPERS)
+if not sweeps and others >= tonumber(loops[1] or 1) then return {0} end
 redis.call('ZADD', keys.SWEEPERS, now + lease, sweeper)
 
 local reply, moved = {}, 0
@@ -33,7 +35,8 @@ for stream = 0, settings.queue.shards - 1 do
     in_egress = in_egress + redis.call('XLEN', keys.egress(stream))
   end
 end
--- The accounts of what is in flight are of tasks that are somewhere: with none, they were left behind by a deletion by hand.
+-- The accounts of what is in flight are of tasks that are somewhere: with none, they were left behind by a deletion by
+-- hand.
 if in_egress == 0 and redis.call('EXISTS', keys.IN_FLIGHT) == 1 then
   local any = false
   for _, consumer in ipairs(redis.call('ZRANGE', keys.LEASES, 0, -1)) do

@@ -22,7 +22,9 @@ function change.derive(before)
   local declared, former = {}, {}
   for _, name in ipairs(names) do declared[name] = true end
   for _, name in ipairs(before) do
-    if name ~= '' and not declared[name] and redis.call('HEXISTS', keys.WAITING, name) == 1 then former[#former + 1] = name end
+    if name ~= '' and not declared[name] and redis.call('HEXISTS', keys.WAITING, name) == 1 then
+      former[#former + 1] = name
+    end
   end
   table.sort(former)
   if #former > 0 then
@@ -107,8 +109,8 @@ end
 function change.contenders()
   local ids = {}
   for _, node in ipairs(change.main_nodes()) do
-    for _, found in ipairs({redis.call('ZRANGE', keys.ready(node), 0, -1), redis.call('ZRANGE', keys.finish(node), 0, -1),
-        redis.call('HKEYS', keys.owing(node))}) do
+    local ready, finish = redis.call('ZRANGE', keys.ready(node), 0, -1), redis.call('ZRANGE', keys.finish(node), 0, -1)
+    for _, found in ipairs({ready, finish, redis.call('HKEYS', keys.owing(node))}) do
       for _, id in ipairs(found) do ids[#ids + 1] = id end
     end
   end
@@ -142,8 +144,8 @@ function change.with_inner(node)
   return found
 end
 
--- Start anew where the algorithm is not what it was `before`, or where it goes by another order. Tenants inside tenants go by
--- what their sub-queue goes by.
+-- Start anew where the algorithm is not what it was `before`, or where it goes by another order. Tenants inside tenants
+-- go by what their sub-queue goes by.
 function change.restart_changed(before, reordered)
   local nested = redis.call('HGET', keys.STATE, 'nested')
   for node, name in pairs(change.algorithms()) do

@@ -47,8 +47,8 @@ function dispatch.remove(stream, entry_id)
   return left
 end
 
--- Move the tenant's first task to egress. Returns how many it has left and the seconds that the task is taken to last, or
--- nil where its streams hold none.
+-- Move the tenant's first task to egress. Returns how many it has left and the seconds that the task is taken to last,
+-- or nil where its streams hold none.
 function dispatch.move(ids)
   local id = ids[#ids]
   local stream, entry = dispatch.head(id)
@@ -66,15 +66,15 @@ function dispatch.move(ids)
   if left < rest then
     -- The account was deleted or changed by hand: without it, some would be left behind for good.
     local count = 0
-    for priority = keys.HIGHEST_PRIORITY, keys.LOWEST_PRIORITY do count = count + keys.stream_length(keys.tenant_stream(id, priority)) end
+    for _, each in ipairs(keys.tenant_streams(id)) do count = count + keys.stream_length(each) end
     for _, each in ipairs(ids) do redis.call('HINCRBY', keys.WAITING, each, count - math.max(left, 0)) end
     left = count
   end
   return left, seconds
 end
 
--- From ids[#ids], or from the top of the tree, down to the tenant whose turn it is. Appends to `ids`, and their start tags to
--- `tags`. Who is blocked is parked on the way. Returns whether there is a tenant.
+-- From ids[#ids], or from the top of the tree, down to the tenant whose turn it is. Appends to `ids`, and their start
+-- tags to `tags`. Who is blocked is parked on the way. Returns whether there is a tenant.
 function dispatch.descend(ids, tags)
   local from = #ids
   while true do
@@ -142,8 +142,8 @@ function dispatch.lend_to(ids)
   return true
 end
 
--- Nobody else has use for a free slot: lend it to one that is at its cap, the one that borrows least first. Nobody contends, so
--- nobody pays. Returns whether a task moved.
+-- Nobody else has use for a free slot: lend it to one that is at its cap, the one that borrows least first. Nobody
+-- contends, so nobody pays. Returns whether a task moved.
 function dispatch.lend()
   local passed = 0
   while passed < dispatch.MOST_HELD_BACK do

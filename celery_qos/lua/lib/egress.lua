@@ -77,8 +77,8 @@ function egress.ensure_groups()
   end
 end
 
--- Where memory is full, Redis refuses a script whose first write may take more. This write takes none, so that leases are
--- renewed and tasks delivered: only that makes memory free again.
+-- Where memory is full, Redis refuses a script whose first write may take more. This write takes none, so that leases
+-- are renewed and tasks delivered: only that makes memory free again.
 function egress.allow_when_full()
   redis.call('HDEL', keys.STATE, '')
 end
@@ -98,8 +98,11 @@ function egress.forget_idle()
     end
     redis.call('DEL', keys.egress(stream))
   end
-  redis.call('DEL', keys.STATE, keys.SLOTS, keys.PARKED, keys.LENDABLE, keys.IN_FLIGHT, keys.AVERAGES, keys.SWEEPERS, keys.BELL, keys.ready(settings.queue.top), keys.finish(settings.queue.top),
-    keys.owing(settings.queue.top))
+  local top = settings.queue.top
+  redis.call('DEL', keys.STATE, keys.SLOTS, keys.PARKED, keys.LENDABLE, keys.IN_FLIGHT, keys.AVERAGES, keys.SWEEPERS,
+    keys.BELL, keys.ready(top), keys.finish(top), keys.owing(top))
   if settings.queue.former then redis.call('HDEL', keys.SETTINGS, 'former') end
-  if settings.queue.shards > settings.queue.streams then redis.call('HSET', keys.SETTINGS, 'shards', settings.queue.streams) end
+  if settings.queue.shards > settings.queue.streams then
+    redis.call('HSET', keys.SETTINGS, 'shards', settings.queue.streams)
+  end
 end

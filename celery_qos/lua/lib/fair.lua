@@ -1,14 +1,14 @@
 -- Start-time fair queueing (Goyal, Vin, Cheng, SIGCOMM 1996) among the children of one node.
--- A child that becomes ready starts at max(virtual time, its finish tag); a dispatch sets virtual time to its start tag and
--- charges finish = start + span, which is its next start while it stays ready. The policy says what the span is.
+-- A child that becomes ready starts at max(virtual time, its finish tag); a dispatch sets virtual time to its start tag
+-- and charges finish = start + span, which is its next start while it stays ready. The policy says what the span is.
 -- include keys, settings
 local fair = {}
 
 fair.policies = {}
 -- include policies
 
--- Newcomers of one instant are set this far apart, so that equal tags are served in the order of arrival and not of names.
--- Past 2^20 the distance grows with the tags, so that it is not lost in their rounding.
+-- Newcomers of one instant are set this far apart, so that equal tags are served in the order of arrival and not of
+-- names. Past 2^20 the distance grows with the tags, so that it is not lost in their rounding.
 fair.TIE = 2 ^ -30
 
 -- The tenants of a sub-queue, and what is inside them, go by its algorithm.
@@ -16,7 +16,9 @@ function fair.algorithm_of(node)
   local name = settings.queue.algorithm
   if node ~= settings.queue.top then
     local sub = keys.split(node) or node
-    if sub ~= '' or settings.queue.top == keys.ROOT and not settings.queue.leaving then name = settings.options_of(sub).algorithm end
+    if sub ~= '' or settings.queue.top == keys.ROOT and not settings.queue.leaving then
+      name = settings.options_of(sub).algorithm
+    end
   end
   return fair.policies[name] and name or 'wrr'
 end
@@ -46,7 +48,9 @@ function fair.add(node, id)
     local vtime, newest = tonumber(tags[1] or origin), tonumber(tags[2] or -1)
     start = vtime
     if newest >= vtime then start = newest + fair.TIE * math.max(1, newest * 2 ^ -20) end
-    local owed = tonumber(redis.call('ZSCORE', keys.finish(node), id) or policy.measured and redis.call('HGET', keys.owing(node), id) or nil)
+    local owed = redis.call('ZSCORE', keys.finish(node), id)
+    if not owed and policy.measured then owed = redis.call('HGET', keys.owing(node), id) end
+    owed = tonumber(owed or nil)
     if owed then
       redis.call('ZREM', keys.finish(node), id)
       if policy.measured then redis.call('HDEL', keys.owing(node), id) end
@@ -95,7 +99,9 @@ function fair.charge(node, id, start, seconds)
   local policy = fair.policy_of(node)
   if policy.rank and policy.rank(id) then return start end
   -- A corrected tag may lie before virtual time, which never goes back.
-  if not policy.measured or start > fair.virtual_time(node) then redis.call('HSET', keys.STATE, 'vtime:' .. node, start) end
+  if not policy.measured or start > fair.virtual_time(node) then
+    redis.call('HSET', keys.STATE, 'vtime:' .. node, start)
+  end
   return start + policy.span(id, seconds)
 end
 
@@ -124,8 +130,8 @@ function fair.settle_tag(node, id)
 end
 
 -- The weight of `id` was `ratio` times what it is. By how much its tag is ahead of virtual time is work it was given in
--- advance: at the new weight that is sooner or later made up for. Else a tenant once held down at 0.01 would wait out 100
--- turns.
+-- advance: at the new weight that is sooner or later made up for. Else a tenant once held down at 0.01 would wait out
+-- 100 turns.
 function fair.reweigh(node, id, ratio)
   local policy = fair.policy_of(node)
   if ratio == 1 or policy.rank and policy.rank(id) then return end

@@ -44,6 +44,15 @@ function keys.tenant_stream(id, priority)
   return NS .. ':tenant:' .. priority .. ':' .. id
 end
 
+-- All that may hold tasks of the tenant, the most urgent ones first.
+function keys.tenant_streams(id)
+  local streams = {}
+  for priority = keys.HIGHEST_PRIORITY, keys.LOWEST_PRIORITY do
+    streams[#streams + 1] = keys.tenant_stream(id, priority)
+  end
+  return streams
+end
+
 -- 0 where the key is none.
 function keys.stream_length(key)
   return tonumber(redis.pcall('XLEN', key)) or 0

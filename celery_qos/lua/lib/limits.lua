@@ -21,7 +21,8 @@ function limits.in_flight(id)
 end
 
 function limits.tokens_of(id, rate, now)
-  local depth, bucket = math.max(1, rate * limits.BUCKET_SECONDS), redis.call('HGET', keys.TOKENS, settings.subject_of(id))
+  local depth = math.max(1, rate * limits.BUCKET_SECONDS)
+  local bucket = redis.call('HGET', keys.TOKENS, settings.subject_of(id))
   if not bucket then return depth end
   local tokens, at = string.match(bucket, '^(%S+) (%S+)$')
   tokens, at = tonumber(tokens), tonumber(at)
@@ -83,24 +84,25 @@ end
 -- Whether other tenants are inside the tenant `id`: then its own tasks, if any, are one of its children.
 function limits.is_inner(id)
   if not settings.queue.nested or redis.call('HEXISTS', keys.WAITING, id) == 0 then return false end
-  local streams = {}
-  for priority = keys.HIGHEST_PRIORITY, keys.LOWEST_PRIORITY do streams[#streams + 1] = keys.tenant_stream(id, priority) end
-  return redis.call('EXISTS', unpack(streams)) == 0
+  return redis.call('EXISTS', unpack(keys.tenant_streams(id))) == 0
 end
 
--- Something changed for `id`: where it was parked, it contends again. When its turn comes and nothing helped, it is parked anew.
+-- Something changed for `id`: where it was parked, it contends again. When its turn comes and nothing helped, it is
+-- parked anew.
 function limits.unpark(id)
   if redis.call('ZREM', keys.PARKED, id) == 0 then return end
   redis.call('ZREM', keys.LENDABLE, id)
   local sub, path = keys.split(id)
   local ids = path and settings.ids_of(sub, path) or {id}
-  if redis.call('HEXISTS', keys.WAITING, id) == 0 or redis.call('ZSCORE', keys.ready(settings.node_of(ids, #ids)), id) then return end
+  if redis.call('HEXISTS', keys.WAITING, id) == 0 then return end
+  if redis.call('ZSCORE', keys.ready(settings.node_of(ids, #ids)), id) then return end
   if redis.call('EXISTS', keys.ready(id)) == 1 or path and not limits.is_inner(id) then limits.make_ready(ids) end
 end
 
 -- Those whose time has come, some at a time.
 function limits.unpark_due(at_most)
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', keys.PARKED, '-inf', clock.now_ms(), 'LIMIT', 0, at_most)) do limits.unpark(id) end
+  local due = redis.call('ZRANGEBYSCORE', keys.PARKED, '-inf', clock.now_ms(), 'LIMIT', 0, at_most)
+  for _, id in ipairs(due) do limits.unpark(id) end
 end
 
 function limits.take_token(id, rate)
@@ -124,7 +126,8 @@ function limits.learn(subject, seconds)
   if not average and redis.call('HLEN', keys.AVERAGES) >= limits.MOST_AVERAGES then
     redis.call('HDEL', keys.AVERAGES, unpack(redis.call('HRANDFIELD', keys.AVERAGES, 10)))
   end
-  redis.call('HSET', keys.AVERAGES, subject, string.format('%.6f', average and average + limits.RECENT * (seconds - average) or seconds))
+  average = average and average + limits.RECENT * (seconds - average) or seconds
+  redis.call('HSET', keys.AVERAGES, subject, string.format('%.6f', average))
 end
 
 -- Whether it is the child that stands for the own tasks of a tenant with others inside.
@@ -144,8 +147,8 @@ function limits.occupy(ids)
   end
   if not capped and not measured then return nil end
   local sub, path = keys.split(ids[#ids])
-  -- Whatever the tree looks like when the task ends, it counts for its sub-queue, and for its tenant and not for a child that
-  -- stands for the tenant's own tasks.
+  -- Whatever the tree looks like when the task ends, it counts for its sub-queue, and for its tenant and not for a
+  -- child that stands for the tenant's own tasks.
   if settings.queue.top ~= keys.ROOT then redis.call('HINCRBY', keys.IN_FLIGHT, settings.subject_of(sub), 1) end
   for _, id in ipairs(ids) do
     if not limits.is_own(id) then redis.call('HINCRBY', keys.IN_FLIGHT, settings.subject_of(id), 1) end
@@ -169,7 +172,8 @@ function limits.parked_of(path)
   return found
 end
 
--- A task that was tracked is in flight no more. `cost`: what it was charged for; `seconds`: what it took, nil where nobody knows.
+-- A task that was tracked is in flight no more. `cost`: what it was charged for; `seconds`: what it took, nil where
+-- nobody knows.
 function limits.vacate(sub, path, cost, seconds)
   local ids = settings.ids_of(sub, path)
   if cost and seconds then

@@ -11,11 +11,12 @@ end
 
 -- What an option must be, where others work with it: text, or a number of at least this much.
 settings.TEXTS = {'algorithm', 'on_full', 'sub_queue'}
-settings.LEAST = {capacity = 0, max_in_flight = 0, burst = 0, rate = 2 ^ -40, weight = 2 ^ -40, egress = 2 ^ -40, ingress = 2 ^ -40}
-settings.MOST = 2 ^ 40
+settings.TINY, settings.MOST = 2 ^ -40, 2 ^ 40
+settings.LEAST = {capacity = 0, max_in_flight = 0, burst = 0, rate = settings.TINY, weight = settings.TINY,
+  egress = settings.TINY, ingress = settings.TINY}
 
--- What is not what it must be, set by hand or by another release, counts as not said: an error would come after the task has
--- moved.
+-- What is not what it must be, set by hand or by another release, counts as not said: an error would come after the
+-- task has moved.
 function settings.checked(options)
   for name, value in pairs(options) do
     if value == cjson.null then options[name] = nil end
@@ -66,13 +67,8 @@ end
 
 -- Read what every script that schedules needs, and what is known of the tenant of `path`, at once.
 function settings.load_settings(path)
-  local found
-  if path then
-    found = redis.call('HMGET', keys.SETTINGS, 'algorithm', 'top', 'capacity', 'streams', 'shards', 'former', 'measured',
-      unpack(settings.tenant_fields(path)))
-  else
-    found = redis.call('HMGET', keys.SETTINGS, 'algorithm', 'top', 'capacity', 'streams', 'shards', 'former', 'measured')
-  end
+  local found = redis.call('HMGET', keys.SETTINGS, 'algorithm', 'top', 'capacity', 'streams', 'shards', 'former',
+    'measured', unpack(path and settings.tenant_fields(path) or {}))
   settings.queue = {
     algorithm = found[1] or 'wrr', top = (found[2] == 'root' or found[2] == 'leaving') and keys.ROOT or '',
     -- No sub-queues are declared any more, but tasks still wait in some.
@@ -90,7 +86,8 @@ function settings.options_of(id)
   local options = settings.known[key]
   if not options then
     if path then
-      options = settings.tenant_options(unpack(redis.call('HMGET', keys.SETTINGS, unpack(settings.tenant_fields(path)))))
+      local fields = settings.tenant_fields(path)
+      options = settings.tenant_options(unpack(redis.call('HMGET', keys.SETTINGS, unpack(fields))))
     else
       local found = redis.call('HMGET', keys.SETTINGS, 'sub:' .. id, 'set:sub:' .. id)
       -- What was set of one that is declared no longer could not be lifted, and its tasks would wait for good.
@@ -149,8 +146,8 @@ end
 -- The implicit one, the declared ones, and those that are declared no longer but had tasks when that changed.
 function settings.every_sub_queue()
   if not settings.queue.every then
-    local every = {''}
-    for _, names in ipairs({settings.sub_queues(), settings.decoded(settings.queue.former or nil) or settings.NOTHING}) do
+    local every, former = {''}, settings.decoded(settings.queue.former or nil)
+    for _, names in ipairs({settings.sub_queues(), former}) do
       for _, name in ipairs(names) do every[#every + 1] = name end
     end
     settings.queue.every = every

@@ -58,11 +58,13 @@ function workers.forget_consumer(consumer)
   workers.set_slots(consumer, 0)
   redis.call('ZREM', keys.LEASES, consumer)
   -- Deleting a consumer drops its pending entries, so it must have none.
-  for stream in pairs(egress.groups()) do redis.call('XGROUP', 'DELCONSUMER', keys.egress(stream), keys.GROUP, consumer) end
+  for stream in pairs(egress.groups()) do
+    redis.call('XGROUP', 'DELCONSUMER', keys.egress(stream), keys.GROUP, consumer)
+  end
 end
 
--- Take the slots of a consumer that is gone, deliver its tasks again, in their old order, and give up the places in flight of
--- those that it ran. Returns how many are delivered again, and whether that was all.
+-- Take the slots of a consumer that is gone, deliver its tasks again, in their old order, and give up the places in
+-- flight of those that it ran. Returns how many are delivered again, and whether that was all.
 function workers.recover(consumer, counted)
   workers.set_slots(consumer, 0)
   local moved, done = 0, true
