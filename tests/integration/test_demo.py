@@ -18,6 +18,7 @@ from celery_qos.demo.waits import Wait, Waits
 from tests.until import until
 
 pytestmark = [
+    pytest.mark.once,
     pytest.mark.timeout(120),
     pytest.mark.skipif(not os.path.isdir('/proc/self'), reason='finds processes through /proc'),
 ]

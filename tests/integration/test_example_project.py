@@ -22,6 +22,8 @@ from celery_qos.embedded import EmbeddedRedis
 from celery_qos.store import Store
 from tests.until import until
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parents[2]
 PROJECT = ROOT / 'example_project'
 WORKER = 'celery --app shop worker --loglevel INFO --concurrency 1'

@@ -1,6 +1,8 @@
 """The reason for it all: a tenant with one task does not wait behind a tenant with a thousand."""
 from __future__ import annotations
 
+import pytest
+
 import celery_qos
 from celery_qos import QoS, Tenant
 
@@ -24,6 +26,7 @@ def test_one_task_does_not_wait_behind_a_thousand(server):
     assert started_before_small(server, 'qos') <= 1, 'more than one turn'
 
 
+@pytest.mark.once
 def test_the_stock_transport_serves_the_thousand_first(server):
     assert started_before_small(server, 'redis') == 1000
 

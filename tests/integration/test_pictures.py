@@ -7,6 +7,10 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pytest
+
+pytestmark = pytest.mark.once
+
 DOCS = Path(__file__).parents[2] / 'docs'
 
 

@@ -12,6 +12,8 @@ from tests.lua.contest import LEVELS, Contest
 from tests.lua.hand import Hand, number_of
 from tests.lua.turns import backlog, fill, jain, longest_block, longest_wait
 
+pytestmark = pytest.mark.once
+
 FAIR = [algorithm for algorithm in ALGORITHMS if algorithm != 'pq']
 
 every_algorithm = pytest.mark.parametrize('algorithm', ALGORITHMS)

@@ -12,6 +12,8 @@ from celery_qos.path import path_of
 from tests.lua.simulation import Simulation
 from tests.lua.turns import fill, jain, longest_block
 
+pytestmark = pytest.mark.once
+
 every_fair_one = pytest.mark.parametrize('algorithm', ['rr', 'wrr', 'dwrr'])
 
 
