@@ -17,7 +17,6 @@ if stored[3] and stored[3] ~= structure and not force then
   for stream = 0, settings.queue.shards - 1 do used = used + redis.call('XLEN', keys.egress(stream)) end
   if used > 0 then return {schema, settings.queue.shards, stored[3]} end
 end
-egress.free_slots()
 
 local new, old, ids = {}, {}, {}
 for i = 5, #ARGV, 2 do new[ARGV[i]] = ARGV[i + 1] end

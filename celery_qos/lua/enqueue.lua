@@ -64,7 +64,7 @@ if free > 0 and not guarded and redis.call('EXISTS', keys.ready(settings.queue.t
   egress.append(fields)
   return {'egress'}
 end
-if free <= 0 and not bounded and not settings.queue.nested and not string.find(tenant, keys.PART, 1, true)
+if free <= 0 and not bounded and not settings.is_nested() and not string.find(tenant, keys.PART, 1, true)
     and redis.call('HEXISTS', keys.WAITING, ids[#ids]) == 1 then
   -- It queues up behind others of its tenant: nothing else changes.
   append()
@@ -136,7 +136,7 @@ end
 local whole = settings.queue.top == keys.ROOT and 2 or 1
 if #ids > whole then
   redis.call('HSET', keys.STATE, 'nested', 1)
-  settings.queue.nested = true
+  settings.nested = true
   for i = whole, #ids - 1 do promote(ids[i]) end
 end
 

@@ -3,7 +3,6 @@
 -- taken to last, seconds that it took or ''. Returns how many were there.
 -- include keys, settings, fair, limits, dispatch, workers
 settings.load_settings()
-egress.free_slots()
 local consumer, finished = ARGV[1], 0
 for i = 2, #ARGV, 5 do
   local stream, id = egress.place_of(ARGV[i])

@@ -2,7 +2,6 @@
 -- KEYS: namespace. Returns {tasks deleted, 1 where that was all}.
 -- include keys, settings, fair, limits, dispatch, workers
 settings.load_settings()
-egress.free_slots()
 local TENANTS = 100
 local purged, done, emptied = 0, 1, 0
 -- Not HSCAN: from its start it passes over the buckets that the calls before emptied, and comes back with nothing.

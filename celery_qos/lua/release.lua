@@ -2,7 +2,6 @@
 -- KEYS: namespace. ARGV: consumer. Returns {tasks handed back, 1 where that was all}.
 -- include keys, settings, fair, limits, dispatch, workers
 settings.load_settings()
-egress.free_slots()
 local moved, done = workers.recover(ARGV[1], 0)
 dispatch.fill()
 egress.forget_idle()

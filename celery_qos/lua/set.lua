@@ -3,7 +3,6 @@
 -- for what the config says. Returns 1, or 0 where there is no such sub-queue.
 -- include keys, settings, fair, limits, dispatch, workers, change
 settings.load_settings()
-egress.free_slots()
 local of = ARGV[1]
 local path, name = string.match(of, '^tenant:(.*)$'), string.match(of, '^sub:(.*)$')
 if name and redis.call('HEXISTS', keys.SETTINGS, of) == 0 then return 0 end

@@ -5,7 +5,6 @@
 -- lease had ended}.
 -- include keys, settings, fair, limits, dispatch, workers
 settings.load_settings()
-egress.free_slots()
 local lease, sweeper, now = tonumber(ARGV[1]), ARGV[2], clock.now_ms()
 egress.allow_when_full()
 limits.rings = false

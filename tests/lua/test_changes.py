@@ -1,10 +1,13 @@
 """What changes while tasks wait or run leaves nobody behind and nothing counted wrongly."""
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from celery_qos import keys
 from celery_qos.config import QoS, SubQueue, Tenant
+from celery_qos.keys import PART
 from tests.lua.hand import Hand
 
 INSIDE = 'acme\x1fx'
@@ -203,3 +206,19 @@ def test_a_tenant_whose_sub_queue_is_declared_no_longer_goes_where_the_others_go
     hand.put('acme\x1falice')
 
     assert hand.store.waiting(hand.queue) == {'old:acme': 1, 'low:acme': 1, 'new:acme': 1, 'new:acme\x1falice': 1}
+
+
+def test_a_new_config_takes_no_tenant_with_others_inside_for_one_with_tasks_of_its_own(hand):
+    """All inside it are paused, and it was found to have nothing to borrow slots for."""
+    capped = Tenant(max_in_flight=1, burst=1)
+    hand.configure(QoS(tenants={'a': capped}))
+    hand.hire(slots=1)
+    hand.put(f'a{PART}x', times=4)
+    hand.set_tenant(f'a{PART}x', paused=True)
+    hand.hire(slots=3)
+
+    hand.configure(QoS(tenants={'a': replace(capped, weight=2, max_in_flight=2)}))
+
+    assert hand.store.waiting(hand.queue) == {'a': 3, f'a{PART}x': 3}
+    hand.set_tenant(f'a{PART}x', paused=False)
+    assert hand.finish(*hand.read()) + len(hand.serve(9)) == 4

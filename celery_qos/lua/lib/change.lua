@@ -147,10 +147,9 @@ end
 -- Start anew where the algorithm is not what it was `before`, or where it goes by another order. Tenants inside tenants
 -- go by what their sub-queue goes by.
 function change.restart_changed(before, reordered)
-  local nested = redis.call('HGET', keys.STATE, 'nested')
   for node, name in pairs(change.algorithms()) do
     if (before[node] or 'wrr') ~= name or reordered and fair.policies[name].rank then
-      local inside = nested and node ~= keys.ROOT and change.with_inner(node) or {}
+      local inside = settings.is_nested() and node ~= keys.ROOT and change.with_inner(node) or {}
       fair.restart(node)
       for _, id in ipairs(inside) do fair.restart(id) end
     end

@@ -92,7 +92,7 @@ function dispatch.descend(ids, tags)
         dispatch.leave(ids, #ids, tags)
         limits.park(id, due)
         while #ids > from do ids[#ids], tags[#ids] = nil, nil end
-      elseif keys.split(id) and not (settings.queue.nested and redis.call('EXISTS', keys.ready(id)) == 1) then
+      elseif keys.split(id) and not (settings.is_nested() and redis.call('EXISTS', keys.ready(id)) == 1) then
         return true
       end
     end
@@ -127,7 +127,7 @@ end
 function dispatch.lend_to(ids)
   local id, depth, tags = ids[#ids], #ids, {}
   local _, path = keys.split(id)
-  local inner = not path or settings.queue.nested and redis.call('EXISTS', keys.ready(id)) == 1
+  local inner = not path or settings.is_nested() and redis.call('EXISTS', keys.ready(id)) == 1
   local left, seconds
   if not inner or dispatch.descend(ids, tags) then left, seconds = dispatch.move(ids) end
   if not left then return false end

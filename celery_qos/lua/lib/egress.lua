@@ -5,10 +5,11 @@ local egress = {}
 -- Of each stream.
 egress.lengths = {}
 
--- How many slots are free. Tells by the way whether some tenant may have others inside.
+-- How many slots are free.
 function egress.free_slots()
   local state = redis.call('HMGET', keys.STATE, 'slots', 'nested')
-  settings.queue.nested = state[2]
+  -- Nearly every script that asks for the one needs the other.
+  settings.nested = state[2]
   local free = tonumber(state[1] or 0)
   if settings.queue.capacity then free = math.min(free, settings.queue.capacity) end
   for stream = 0, settings.queue.shards - 1 do

@@ -83,7 +83,7 @@ end
 
 -- Whether other tenants are inside the tenant `id`: then its own tasks, if any, are one of its children.
 function limits.is_inner(id)
-  if not settings.queue.nested or redis.call('HEXISTS', keys.WAITING, id) == 0 then return false end
+  if not settings.is_nested() or redis.call('HEXISTS', keys.WAITING, id) == 0 then return false end
   return redis.call('EXISTS', unpack(keys.tenant_streams(id))) == 0
 end
 

@@ -163,6 +163,12 @@ function settings.ids_of_tenant(path)
   return ids
 end
 
+-- Whether some tenant may have others inside.
+function settings.is_nested()
+  if settings.nested == nil then settings.nested = redis.call('HGET', keys.STATE, 'nested') end
+  return settings.nested
+end
+
 -- Whether there is more to ask of `id` than whose turn it is.
 function settings.is_guarded(id)
   local options = settings.options_of(id)
