@@ -15,7 +15,7 @@ from typing import Any, Union
 from .errors import ConfigError
 
 __all__ = ('Check', 'number', 'whole', 'weight', 'rate', 'per_second', 'flag', 'one_of', 'sub_queue_name', 'optional',
-           'unknown', 'within', 'MIN_WEIGHT', 'MAX_WEIGHT', 'MAX_COUNT')
+           'unknown', 'hint', 'within', 'MIN_WEIGHT', 'MAX_WEIGHT', 'MAX_COUNT')
 
 Check = Callable[[str, Any], Any]
 
@@ -116,10 +116,14 @@ def optional(check: Check) -> Check:
 
 def unknown(what: str, value: Any, known: Iterable[str]) -> str:
     """The text of the error about a name that does not exist."""
+    return f'{what}: {value!r} is unknown; {hint(value, known)}'
+
+
+def hint(value: Any, known: Iterable[str]) -> str:
+    """What may have been meant by a name that does not exist."""
     names = list(known)
     near = get_close_matches(str(value), names, n=1)
-    hint = f'did you mean {near[0]!r}?' if near else 'one of ' + ', '.join(map(repr, names))
-    return f'{what}: {value!r} is unknown; {hint}'
+    return f'did you mean {near[0]!r}?' if near else 'one of ' + ', '.join(map(repr, names))
 
 
 @contextmanager

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from difflib import get_close_matches
 from itertools import islice
 from typing import Any, NamedTuple, Optional, Union
 
@@ -11,6 +10,7 @@ from redis import Redis
 from redis.exceptions import NoPermissionError
 
 from . import keys
+from .checks import hint
 from .errors import ConfigError, QueueFull, SchemaMismatch, UnsupportedServer
 from .notices import Notices
 from .scripts import script
@@ -455,6 +455,4 @@ def _contradiction(queue: str, stored: Mapping[str, Any], mine: Mapping[str, Any
 def _unknown_sub_queue(queue: str, name: str, known: list[str]) -> str:
     if not known:
         return f'sub_queue: {name!r}: queue {queue!r} has no sub-queues'
-    near = get_close_matches(name, known, n=1)
-    hint = f'did you mean {near[0]!r}?' if near else 'one of ' + ', '.join(map(repr, known))
-    return f'sub_queue: {name!r} is unknown in queue {queue!r}; {hint}'
+    return f'sub_queue: {name!r} is unknown in queue {queue!r}; {hint(name, known)}'

@@ -2,8 +2,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,12 +13,10 @@ from typing import Any, NamedTuple, Optional
 
 from celery import Celery
 from redis import Redis
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-from redis.retry import Retry
 
 from celery_qos import QoS
 from celery_qos.config import Config
+from celery_qos.demo.worker import end_with_parent
 from celery_qos.embedded import EmbeddedRedis
 
 __all__ = ('Run', 'Task', 'running')
@@ -144,22 +140,10 @@ def make_app(broker_url: str, options: dict[str, Any], notes: Any = None) -> Cel
 
 def main(broker_url: str, socket: str, options: str, slots: str) -> None:
     """Be the worker."""
-    Thread(target=_end_with_parent, args=(socket,), daemon=True).start()
+    Thread(target=end_with_parent, args=(socket,), daemon=True).start()
     app = make_app(broker_url, json.loads(options), Redis(unix_socket_path=socket, db=NOTES))
     app.Worker(pool='solo' if slots == '1' else 'threads', concurrency=int(slots), loglevel='WARNING', quiet=True,
                without_gossip=True, without_mingle=True).start()
-
-
-def _end_with_parent(socket: str) -> None:
-    """Reading standard input returns when the program that started this is gone, even if it was killed."""
-    os.read(0, 1)
-    try:
-        # Not tried again: that the connection breaks is what is wanted.
-        Redis(unix_socket_path=socket, retry=Retry(NoBackoff(), 0)).shutdown(nosave=True)
-    except RedisError:
-        pass        # it is down already
-    shutil.rmtree(os.path.dirname(socket), ignore_errors=True)
-    os._exit(1)
 
 
 if __name__ == '__main__':

@@ -19,7 +19,7 @@ from . import records
 from .app import make_app
 from .errors import DemoError
 
-__all__ = ('WorkerProcess', 'main')
+__all__ = ('WorkerProcess', 'end_with_parent', 'main')
 
 #: Seconds that a worker may take to finish its task.
 _STOP_TIMEOUT = 5.0
@@ -69,7 +69,7 @@ class WorkerProcess:
 
 def main(broker_url: str, socket: str) -> Optional[int]:
     """Work until a signal comes. One process, one slot: a prefork pool's parent would hold a task more."""
-    Thread(target=_end_with_parent, args=(socket,), daemon=True).start()
+    Thread(target=end_with_parent, args=(socket,), daemon=True).start()
     app = make_app(broker_url, records.Records(Redis(unix_socket_path=socket, db=records.DATABASE)))
     worker = app.Worker(pool='solo', concurrency=1, loglevel='WARNING', quiet=True, without_gossip=True,
                         without_mingle=True)
@@ -77,8 +77,10 @@ def main(broker_url: str, socket: str) -> Optional[int]:
     return worker.exitcode
 
 
-def _end_with_parent(socket: str) -> None:
-    """The demo holds the other end of standard input, so reading it returns when the demo has gone, even if killed."""
+def end_with_parent(socket: str) -> None:
+    """Reading standard input returns when the program that started this, and holds its other end, is gone, even if
+    it was killed: end the Redis server at `socket` too.
+    """
     os.read(0, 1)
     try:
         # Not tried again: that the connection breaks is what is wanted.

@@ -3,7 +3,7 @@
 -- that prevail over another one at work else 0, then fields and values.
 -- Returns {the stored schema version, streams of egress to read}, or these and the stored structure where it
 -- contradicts.
--- include keys, settings, fair, limits, dispatch, workers, change
+-- include change
 settings.load_settings()
 local schema, fingerprint, structure, force = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1'
 local stored = redis.call('HMGET', keys.SETTINGS, 'schema', 'config', 'structure')
@@ -54,10 +54,5 @@ change.adopt_root(top)
 local function order(fields)
   return cjson.encode({settings.merged(fields.queue).queues or 0, fields.order or 0})
 end
-change.restart_changed(before, order(old) ~= order(new))
-if redis.call('EXISTS', keys.egress(0)) == 1 then egress.ensure_groups() end
-change.apply(weights)
-if default_changed then change.unpark_all() end
-dispatch.fill()
-egress.forget_idle()
+change.take_effect(weights, before, order(old) ~= order(new), default_changed)
 return {schema, settings.queue.shards}

@@ -1,7 +1,7 @@
 -- Change options at run time.
 -- KEYS: namespace. ARGV: what they are of (queue, default, sub:name, tenant:path), then names and values as JSON, ''
 -- for what the config says. Returns 1, or 0 where there is no such sub-queue.
--- include keys, settings, fair, limits, dispatch, workers, change
+-- include change
 settings.load_settings()
 local of = ARGV[1]
 local path, name = string.match(of, '^tenant:(.*)$'), string.match(of, '^sub:(.*)$')
@@ -17,7 +17,7 @@ elseif of == 'default' and reweighs then
   -- Any number of tenants, so not where their weights stay.
   ids = change.contenders()
 end
-local weights, before, top = change.weights_of(ids), change.algorithms(), settings.queue.top
+local weights, before = change.weights_of(ids), change.algorithms()
 
 local overrides = settings.decoded(redis.call('HGET', keys.SETTINGS, 'set:' .. of) or nil) or {}
 for i = 2, #ARGV, 2 do
@@ -30,10 +30,5 @@ else
   redis.call('HDEL', keys.SETTINGS, 'set:' .. of)
 end
 if not path and of ~= 'default' then change.derive(settings.every_sub_queue()) end
-change.restart_changed(before)
-if redis.call('EXISTS', keys.egress(0)) == 1 then egress.ensure_groups() end
-change.apply(weights)
-if of == 'default' then change.unpark_all() end
-dispatch.fill()
-egress.forget_idle()
+change.take_effect(weights, before, false, of == 'default')
 return 1

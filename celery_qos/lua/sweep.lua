@@ -43,7 +43,7 @@ if in_egress == 0 and redis.call('EXISTS', keys.IN_FLIGHT) == 1 then
   end
   if not any then
     redis.call('DEL', keys.IN_FLIGHT)
-    redis.call('ZUNIONSTORE', keys.PARKED, 1, keys.PARKED, 'WEIGHTS', 0)
+    limits.all_due()
   end
 end
 limits.unpark_due(100)

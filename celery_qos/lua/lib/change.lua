@@ -1,5 +1,5 @@
 -- What a change of the settings means for tasks that wait already.
--- include keys, settings, fair, limits
+-- include keys, settings, egress, fair, limits, dispatch
 local change = {}
 
 -- Work out what scheduling reads from what was configured and set. `before`: the sub-queues that there were.
@@ -89,9 +89,8 @@ end
 -- All that are parked contend again, some at each sweep.
 function change.unpark_all()
   if redis.call('EXISTS', keys.PARKED) == 1 then
-    redis.call('ZUNIONSTORE', keys.PARKED, 1, keys.PARKED, 'WEIGHTS', 0)
-    redis.call('DEL', keys.BELL)
-    redis.call('RPUSH', keys.BELL, 1)
+    limits.all_due()
+    limits.ring()
     limits.unpark_due(100)
   end
 end
@@ -163,4 +162,15 @@ function change.adopt_root(top_before)
     if waiting > 0 then redis.call('HSET', keys.WAITING, '', waiting) end
     if redis.call('EXISTS', keys.ready('')) == 1 then fair.add(keys.ROOT, '') end
   end
+end
+
+-- Tasks that wait go by the settings as they are now. `weights` and `before`: what `weights_of` and `algorithms` returned
+-- before; `reordered`: the declared order is another one; `all`: what holds for any tenant is.
+function change.take_effect(weights, before, reordered, all)
+  change.restart_changed(before, reordered)
+  if redis.call('EXISTS', keys.egress(0)) == 1 then egress.ensure_groups() end
+  change.apply(weights)
+  if all then change.unpark_all() end
+  dispatch.fill()
+  egress.forget_idle()
 end

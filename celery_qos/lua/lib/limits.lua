@@ -20,8 +20,13 @@ function limits.in_flight(id)
   return tonumber(redis.call('HGET', keys.IN_FLIGHT, settings.subject_of(id)) or 0)
 end
 
+-- How many tokens a bucket holds.
+function limits.depth_of(rate)
+  return math.max(1, rate * limits.BUCKET_SECONDS)
+end
+
 function limits.tokens_of(id, rate, now)
-  local depth = math.max(1, rate * limits.BUCKET_SECONDS)
+  local depth = limits.depth_of(rate)
   local bucket = redis.call('HGET', keys.TOKENS, settings.subject_of(id))
   if not bucket then return depth end
   local tokens, at = string.match(bucket, '^(%S+) (%S+)$')
@@ -55,14 +60,17 @@ function limits.offer(id)
   end
 end
 
+-- Wake a sweep loop that sleeps.
+function limits.ring()
+  redis.call('DEL', keys.BELL)
+  redis.call('RPUSH', keys.BELL, 1)
+end
+
 -- Out of the ready set until `due`.
 function limits.park(id, due)
   if limits.rings and due < math.huge then
     local earliest = redis.call('ZRANGE', keys.PARKED, 0, 0, 'WITHSCORES')[2]
-    if not earliest or due < tonumber(earliest) then
-      redis.call('DEL', keys.BELL)
-      redis.call('RPUSH', keys.BELL, 1)
-    end
+    if not earliest or due < tonumber(earliest) then limits.ring() end
   end
   redis.call('ZADD', keys.PARKED, due == math.huge and 'inf' or due, id)
   limits.offer(id)
@@ -105,12 +113,17 @@ function limits.unpark_due(at_most)
   for _, id in ipairs(due) do limits.unpark(id) end
 end
 
+-- All that are parked are due: they contend again, some at each sweep.
+function limits.all_due()
+  redis.call('ZUNIONSTORE', keys.PARKED, 1, keys.PARKED, 'WEIGHTS', 0)
+end
+
 function limits.take_token(id, rate)
-  local now, depth = clock.now_ms(), math.max(1, rate * limits.BUCKET_SECONDS)
+  local now = clock.now_ms()
   local tokens = limits.tokens_of(id, rate, now) - 1
   redis.call('HSET', keys.TOKENS, settings.subject_of(id), string.format('%.6f %d', tokens, now))
   -- A full bucket is as good as none.
-  local full_in = math.ceil((depth - tokens) / rate * 1000)
+  local full_in = math.ceil((limits.depth_of(rate) - tokens) / rate * 1000)
   if redis.call('PTTL', keys.TOKENS) < full_in then redis.call('PEXPIRE', keys.TOKENS, full_in) end
 end
 
