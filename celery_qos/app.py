@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Optional
 
 from .config import Config, Egress, QoS, SubQueue, Tenant
+from .dead_letters import DeadLetters
+from .delayed import DelayedTasks
 from .errors import ConfigError
 from .options import Options
 from .overrides import overrides, stored_as
@@ -92,13 +94,14 @@ class Control:
         self._set(SubQueue, f'sub:{name}', queue, options)
 
     def queue(self, queue: Optional[str] = None) -> dict[str, Any]:
-        """The queue's `algorithm`, and how many tasks may wait in its sub-queues in all; None for any number."""
+        """The queue's own options, and how many tasks may wait in its sub-queues in all; None for any number."""
         capacities = [options['capacity'] for options in self.sub_queues(queue).values()]
-        return {'algorithm': self._read(QoS, 'queue', queue)['algorithm'],
+        options = self._read(QoS, 'queue', queue)
+        return {**{name: options[name] for name in ('algorithm', 'max_deliveries', 'max_dead_letters')},
                 'capacity': sum(capacities) if capacities and None not in capacities else None}
 
     def set_queue(self, queue: Optional[str] = None, **options: Any) -> None:
-        """The queue's `algorithm`."""
+        """The queue's `algorithm`, `max_deliveries` or `max_dead_letters`."""
         self._set(QoS, 'queue', queue, options)
 
     def egress(self, queue: Optional[str] = None) -> dict[str, Any]:
@@ -115,6 +118,14 @@ class Control:
         """
         with self._store() as store:
             store.declare(self._queue(queue), qos.fingerprint, qos.stored, qos.structure, force=True)
+
+    def delayed(self, queue: Optional[str] = None) -> DelayedTasks:
+        """The tasks that wait for their time: how many, which, and a way to cancel them."""
+        return DelayedTasks(self._store, self._queue(queue))
+
+    def dead_letters(self, queue: Optional[str] = None) -> DeadLetters:
+        """What could not be delivered: how many, which, why, and a way to have it delivered again."""
+        return DeadLetters(self._store, self._queue(queue))
 
     def counters(self, queue: Optional[str] = None) -> dict[tuple[str, str], int]:
         """What became of tasks that found no room: (`on_full`, sub-queue) to how many, since the queue exists."""

@@ -1,23 +1,52 @@
 """A Kombu message as the fields of a stream entry, readable in redis-cli, and back."""
 from __future__ import annotations
 
+from datetime import timezone
+from math import ceil
 from typing import Any, Optional
 
+from celery.utils.time import maybe_iso8601
 from kombu.utils.json import dumps, loads
 
 from .store import Delivery, Tracked
 
-__all__ = ('encode', 'decode', 'tracked', 'delivery_tag', 'parse_delivery_tag')
+__all__ = ('encode', 'decode', 'object_of', 'due_ms', 'tracked', 'delivery_tag', 'parse_delivery_tag')
+
+#: Properties that are of one publication.
+_OF_PUBLICATION = ('delivery_tag', 'deduplication_id')
+
+
+def due_ms(message: dict[str, Any]) -> Optional[int]:
+    """When a delayed task is due, in ms since the epoch; None for what is no task, or is not delayed."""
+    return _ms_of(message, 'eta')
+
+
+def _ms_of(message: dict[str, Any], header: str) -> Optional[int]:
+    headers = message.get('headers') or {}
+    if 'task' not in headers or not headers.get(header):
+        return None
+    try:
+        time = maybe_iso8601(headers[header])
+        return ceil((time if time.tzinfo else time.replace(tzinfo=timezone.utc)).timestamp() * 1000)
+    except (TypeError, ValueError, AttributeError, OverflowError):
+        return None     # it is for the worker to refuse
 
 
 def encode(message: dict[str, Any], tenant: str) -> dict[str, Any]:
     """The fields of `message`: its body as it is, everything else as JSON or text."""
-    fields = {
+    headers, fields = message.get('headers') or {}, {}
+    expires = _ms_of(message, 'expires')
+    if expires is not None:
+        fields['expires'] = str(expires)     # the scripts look at the first field only
+    if due_ms(message) is not None:
+        headers = {**headers, 'eta': None}      # when it is delivered, that is past
+    fields.update({
         'tenant': tenant,
         'body': message['body'],
-        'headers': dumps(message.get('headers') or {}),
-        'properties': dumps(message['properties']),
-    }
+        'headers': dumps(headers),
+        'properties': dumps({
+            name: value for name, value in message['properties'].items() if name not in _OF_PUBLICATION}),
+    })
     for name in ('content-type', 'content-encoding'):
         if message.get(name):
             fields[name] = message[name]
@@ -52,6 +81,15 @@ def decode(delivery: Delivery) -> dict[str, Any]:
         'content-type': fields.get(b'content-type', b'').decode() or None,
         'content-encoding': fields.get(b'content-encoding', b'').decode() or None,
     }
+
+
+def object_of(text: Optional[bytes]) -> dict[str, Any]:
+    """The JSON object that a field holds; an empty one where it holds none."""
+    try:
+        value = loads((text or b'').decode())
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def tracked(delivery: Delivery) -> Optional[Tracked]:

@@ -170,6 +170,12 @@ class QoS(Options):
     default_tenant: Tenant = option(Tenant(), instance(Tenant))
     #: Seconds after which a worker that gave no sign of life loses its slots, and its tasks are delivered again.
     lease_seconds: float = option(15.0, checks.number(1))
+    #: After how many deliveries that failed a task goes to the dead letters.
+    max_deliveries: int = option(5, whole())
+    #: Dead letters that are kept, about; then the oldest go.
+    max_dead_letters: int = option(100_000, whole())
+    #: Seconds within which a message that is published again, as the reply was lost, enters once; None for never.
+    deduplication_seconds: Optional[float] = option(60.0, optional(checks.number(1)))
     #: Slots of a worker that sets no limit on prefetching (``worker_prefetch_multiplier = 0``).
     unlimited_prefetch: int = option(1000, whole())
 
@@ -216,7 +222,8 @@ class QoS(Options):
     def stored(self) -> dict[str, str]:
         """What the scripts need of it: field and value, a JSON object, of the settings hash."""
         egress = self.egress.as_data()
-        queue = {**egress, 'algorithm': self.algorithm, 'queues': self.names}
+        queue = {**egress, 'algorithm': self.algorithm, 'queues': self.names, 'max_deliveries': self.max_deliveries,
+                 'max_dead_letters': self.max_dead_letters}
         if egress['capacity'] is None:
             del queue['capacity']
         settings: dict[str, Any] = {'queue': queue}

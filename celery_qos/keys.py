@@ -4,8 +4,8 @@ Every key of a queue's shard starts with the same hash tag, so that the shard li
 """
 
 __all__ = ('GROUP', 'PART', 'ROOT', 'namespace', 'settings', 'egress', 'leases', 'slots', 'state', 'waiting', 'parked',
-           'lendable', 'in_flight', 'tokens', 'averages', 'dead', 'sweepers', 'bell', 'transient', 'ready', 'finish',
-           'owing', 'running', 'tenant_stream', 'tenant_id')
+           'lendable', 'in_flight', 'tokens', 'averages', 'delayed', 'delayed_tasks', 'discarded', 'dead', 'published',
+           'sweepers', 'bell', 'transient', 'ready', 'finish', 'owing', 'running', 'tenant_stream', 'tenant_id')
 
 #: The consumer group on egress that all workers belong to.
 GROUP = 'workers'
@@ -80,9 +80,29 @@ def averages(ns: str) -> str:
     return f'{ns}:averages'
 
 
+def delayed(ns: str) -> str:
+    """Sorted set: place of a delayed task (a number and the task's id) by when it is due, in ms."""
+    return f'{ns}:delayed'
+
+
+def delayed_tasks(ns: str) -> str:
+    """Hash: task id to what was published under it and is delayed, packed."""
+    return f'{ns}:delayed_tasks'
+
+
+def discarded(ns: str) -> str:
+    """Stream: tasks that expired or were cancelled, until a worker has told Celery so."""
+    return f'{ns}:discarded'
+
+
 def dead(ns: str) -> str:
     """Stream: dead letters, with the reason."""
     return f'{ns}:dead'
+
+
+def published(ns: str, turn: int) -> str:
+    """Hash: ids of messages that were published lately. Two of them take turns, and expire."""
+    return f'{ns}:published:{turn}'
 
 
 def sweepers(ns: str) -> str:

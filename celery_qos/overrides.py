@@ -23,7 +23,7 @@ def overrides(kind: type[Options], options: Mapping[str, Any]) -> dict[str, Any]
     """Name and value of the options as they are stored; None is for a limit that infinity lifted.
 
     Arguments:
-        kind: `Tenant`, `SubQueue`, `Egress`, or `QoS` for a queue's algorithm.
+        kind: `Tenant`, `SubQueue`, `Egress`, or `QoS` for the queue itself.
 
     Raises:
         ConfigError: an option is unknown, cannot be set at run time, or has a value it cannot have.
@@ -58,7 +58,7 @@ def stored_as(kind: type[Options], option: str) -> tuple[str, ...]:
 def _settable(kind: type[Options]) -> dict[str, Check]:
     """Option to check."""
     if kind is QoS:
-        names = ['algorithm']
+        names = ['algorithm', 'max_deliveries', 'max_dead_letters']
     else:
         names = [each.name for each in fields(kind) if each.name != 'name']
     return {each.name: each.metadata['check'] for each in fields(kind) if each.name in names}

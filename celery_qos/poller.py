@@ -109,7 +109,7 @@ class Poller(MultiChannelPoller):
         super().on_poll_start()
         if not self.drains:
             for channel in list(self._channels):
-                channel.keep_marks()
+                channel.begin_turn()
                 channel.reader.begin_turn()
 
     def register_reader(self, channel: Any) -> None:
@@ -149,7 +149,7 @@ class Poller(MultiChannelPoller):
         self._polled_by = self._drain_thread
         try:
             for channel in list(self._channels):
-                channel.keep_marks()
+                channel.begin_turn()
                 channel.flush()
                 channel.reader.refill()
             if not any(channel.reader.deliver_one() for channel in list(self._channels)):

@@ -236,14 +236,14 @@ class Reader:
         return False
 
     def decode(self, delivery: Delivery) -> Optional[dict[str, Any]]:
-        """The message of a delivery; None where it is none, which is logged and removed."""
+        """The message of a delivery; None where it is none: then it is a dead letter."""
         tag = delivery_tag(delivery.queue, delivery.entry_id)
         self._channel.track(delivery, tag)
         try:
             raw = self._channel.lease.held[tag] = decode(delivery)
         except ValueError as exc:
-            logger.critical('queue %r: entry %s is not a message (%s), it is removed: %r',
-                            delivery.queue, delivery.entry_id, exc, delivery.fields)
-            self._channel.settle(tag)
+            logger.error('queue %r: entry %s is not a message, it is in the dead letters: %s',
+                         delivery.queue, delivery.entry_id, exc)
+            self._channel.bury(tag, f'malformed: {exc}')
             return None
         return raw

@@ -15,10 +15,10 @@ from .errors import ConfigError, QueueFull, SchemaMismatch, UnsupportedServer
 from .notices import Notices
 from .scripts import script
 
-__all__ = ('Store', 'Delivery', 'Recovery', 'Sweep', 'Tracked', 'SCHEMA_VERSION', 'MINIMUM_SERVER')
+__all__ = ('Store', 'Delivery', 'Delayed', 'Recovery', 'Sweep', 'Tracked', 'SCHEMA_VERSION', 'MINIMUM_SERVER')
 
 #: Version of the layout of the keys; a queue stored with another one is refused.
-SCHEMA_VERSION = '2'
+SCHEMA_VERSION = '3'
 #: The oldest Redis that has what the scripts use: HRANDFIELD, and ranges of streams that leave out their first id.
 MINIMUM_SERVER = (6, 2)
 #: Ids per call, below the number of values that Lua can unpack.
@@ -56,11 +56,27 @@ class Tracked(NamedTuple):
     seconds: Optional[float] = None
 
 
+class Delayed(NamedTuple):
+    """A task that waits for its time."""
+
+    #: Tells it apart from all others.
+    place: str
+    due_ms: int
+    tenant: str
+    #: The one that it names.
+    sub_queue: str
+    fields: dict[bytes, bytes]
+
+
 class Recovery(NamedTuple):
     """What a sweep did with a consumer whose lease had ended."""
 
     consumer: str
+    #: Tasks that are delivered again.
     tasks: int
+    #: Tasks that became dead letters, as that was too often in vain.
+    died: int
+    #: False where there are more.
     done: bool
 
 
@@ -76,6 +92,8 @@ class Sweep(NamedTuple):
     idle_threshold: int = 1
     #: In seconds.
     idle_timeout: float = 1.0
+    #: Tasks that will not run, of which Celery is to be told.
+    discarded: int = 0
     recoveries: tuple[Recovery, ...] = ()
 
 
@@ -185,15 +203,25 @@ class Store:
     # -- tasks
 
     def enqueue(self, queue: str, tenant: str, priority: int, fields: Fields, sub_queue: str = '',
-                percent: Optional[float] = None, exempt: bool = False) -> bool:
-        """Put a task into its tenant's stream and dispatch; True where nobody waited and it is in egress now.
+                percent: Optional[float] = None, exempt: bool = False, message_id: str = '',
+                remember_seconds: Optional[float] = None, task_id: str = '', due_ms: Optional[int] = None) -> str:
+        """Put a task into its tenant's stream and dispatch.
 
         Arguments:
             tenant: the tenant's path.
             priority: 0 to 9, among the tenant's own tasks; 0 is served first.
+            fields: of the entry. The first may be ``expires``: until when the task may start, in ms.
             sub_queue: the one that the task names.
             percent: its priority, from which the sub-queue follows where none is named.
             exempt: it was admitted before, so that no capacity limits it.
+            message_id: a message of the same id enters once.
+            remember_seconds: for how long at least; None for never.
+            due_ms: it is delayed until then, in ms of the server's clock.
+
+        Returns:
+            What became of it: ``egress``, ``waits``, ``delayed``, ``expired``, ``seen`` where the message had been
+            published before, ``dropped`` where the tenant's oldest task went for it, ``full`` where it is a dead
+            letter.
 
         Raises:
             QueueFull: the tenant or the sub-queue has as many waiting as it may.
@@ -203,7 +231,9 @@ class Store:
             raise ValueError(f'priority {priority!r} is not 0 to 9')
         pairs = [part for pair in fields.items() for part in pair]
         percent_text = '' if percent is None else repr(float(percent))
-        reply = self._run('enqueue', queue, tenant, priority, sub_queue, percent_text, int(exempt), *pairs)
+        reply = self._run(
+            'enqueue', queue, tenant, priority, sub_queue, percent_text, int(exempt), message_id,
+            _ms(remember_seconds or 0), task_id, '' if due_ms is None else due_ms, *pairs)
         outcome = reply[0].decode()
         if outcome == 'unknown':
             raise ConfigError(_unknown_sub_queue(queue, sub_queue, [name.decode() for name in reply[1:]]))
@@ -212,7 +242,7 @@ class Store:
         elif outcome == 'dropped':
             text = 'queue %r: tenant %r is full, its oldest task was dropped'
             self._notices.warn((queue, tenant), text, queue, tenant)
-        return outcome == 'egress'
+        return outcome
 
     def _on_full(self, queue: str, tenant: str, on_full: str, sub_queue: str, capacity: int) -> None:
         full = QueueFull(queue, sub_queue, tenant, capacity)
@@ -242,8 +272,24 @@ class Store:
             for some in _batches(tasks))
 
     def requeue(self, queue: str, ids: Iterable[str], counted: bool) -> int:
-        """Put delivered tasks back into egress; `counted` where the delivery failed. Returns how many."""
-        return sum(self._run('requeue', queue, int(counted), *some) for some in _batches(ids))
+        """Put delivered tasks back into egress; `counted` where the delivery failed, so that the task is a dead letter
+        when that was too often. Returns how many went back."""
+        total = 0
+        for some in _batches(ids):
+            moved, died = self._run('requeue', queue, int(counted), *some)
+            total += moved
+            self._note_dead(queue, died)
+        return total
+
+    def _note_dead(self, queue: str, count: int) -> None:
+        """Say in the log that tasks were delivered in vain too often."""
+        if count:
+            self._notices.warn((queue, 'dead'), 'queue %r: %d tasks were delivered max_deliveries times in vain; they '
+                               'are in the dead letters', queue, count)
+
+    def bury(self, queue: str, ids: Iterable[str], reason: str) -> int:
+        """Put delivered tasks among the dead letters; returns how many were there."""
+        return sum(self._run('bury', queue, reason, *some) for some in _batches(ids))
 
     def get(self, queue: str, consumer: str, slots: int, lease_seconds: float) -> Optional[Delivery]:
         """Deliver one task without waiting. `slots`: the consumer's, with one for this task."""
@@ -256,16 +302,55 @@ class Store:
         ids = {each.decode(): int(count) for each, count in found.items() if b':' in each}
         return {each.removeprefix(':'): count for each, count in ids.items()}
 
+    # -- tasks that wait for their time
+
+    def delayed(self, queue: str, after: tuple[str, int | str] = ('', ''), count: int = 100) -> list[Delayed]:
+        """The delayed tasks past the one of this place and due time, the earliest first."""
+        return [Delayed(place.decode(), int(due), tenant.decode(), sub_queue.decode(), _fields(flat))
+                for place, due, tenant, sub_queue, *flat in self._run('delayed', queue, *after, count)]
+
+    def count_delayed(self, queue: str) -> int:
+        return self.client.zcard(keys.delayed(self.namespace(queue)))
+
+    def cancel(self, queue: str, task_ids: Iterable[str]) -> list[str]:
+        """Have delayed tasks not run; returns the ids of those that were there."""
+        return [task_id.decode() for some in _batches(task_ids) for task_id in self._run('cancel', queue, *some)]
+
+    def take_discarded(self, queue: str, count: int) -> list[Delivery]:
+        """Take tasks that expired or were cancelled; who takes them tells Celery."""
+        return [_delivery(queue, entry_id.decode(), flat)
+                for entry_id, flat in self._run('take_discarded', queue, count)]
+
+    # -- dead letters
+
+    def dead_letters(self, queue: str, after: str = '', count: int = 100) -> list[tuple[str, dict[bytes, bytes]]]:
+        """Id and fields of the dead letters past the one of this id, the oldest first."""
+        found: Any = self.client.xrange(keys.dead(self.namespace(queue)), f'({after}' if after else '-', count=count)
+        return [(letter_id.decode(), fields) for letter_id, fields in found]
+
+    def count_dead_letters(self, queue: str) -> int:
+        return self.client.xlen(keys.dead(self.namespace(queue)))
+
+    def exhume(self, queue: str, ids: Iterable[str], again: bool) -> int:
+        """Take dead letters out, `again` to have them delivered; returns how many were there."""
+        return sum(self._run('exhume', queue, int(again), *some) for some in _batches(ids))
+
     # -- workers
 
-    def lease(self, queue: str, consumer: str, slots: int, lease_seconds: float) -> tuple[bool, int]:
+    def lease(self, queue: str, consumer: str, slots: int, lease_seconds: float,
+              suspects: Optional[int] = None) -> tuple[bool, int]:
         """Register a consumer or renew its lease.
+
+        Arguments:
+            suspects: how many tasks it may be at work on at a time: should it die, these deliveries failed, those of
+                tasks that only waited in it did not. None for all.
 
         Returns:
             Whether it had no lease before; and, where `slots` is 0, how many tasks it has not settled (with none
             left its lease is given up).
         """
-        new, unsettled, self._streams[queue] = self._run('lease', queue, consumer, slots, _ms(lease_seconds))
+        new, unsettled, self._streams[queue] = self._run(
+            'lease', queue, consumer, slots, _ms(lease_seconds), '' if suspects is None else suspects)
         return bool(new), unsettled
 
     def release(self, queue: str, consumer: str) -> int:
@@ -291,10 +376,13 @@ class Store:
         holds, *reply = self._run('sweep', queue, _ms(lease_seconds), sweeper)
         if not holds:
             return Sweep(False)
-        moved, due_ms, idle_threshold, idle_timeout_ms, *flat = reply
+        moved, due_ms, idle_threshold, idle_timeout_ms, discarded, *flat = reply
         parts = iter(flat)
-        return Sweep(True, moved, None if due_ms < 0 else due_ms, idle_threshold, idle_timeout_ms / 1000, tuple(
-            Recovery(consumer.decode(), tasks, bool(done)) for consumer, tasks, done in zip(parts, parts, parts)))
+        recoveries = tuple(Recovery(consumer.decode(), tasks, died, bool(done))
+                           for consumer, tasks, died, done in zip(parts, parts, parts, parts))
+        self._note_dead(queue, sum(recovery.died for recovery in recoveries))
+        return Sweep(True, moved, None if due_ms < 0 else due_ms, idle_threshold, idle_timeout_ms / 1000, discarded,
+                     recoveries)
 
     def leave_sweep(self, queue: str, sweeper: str) -> None:
         """Let another one loop."""
@@ -432,8 +520,12 @@ FORGET = object()
 
 
 def _delivery(queue: str, name: str, flat: list[bytes]) -> Delivery:
+    return Delivery(queue, name, _fields(flat))
+
+
+def _fields(flat: list[bytes]) -> dict[bytes, bytes]:
     pairs = iter(flat)
-    return Delivery(queue, name, dict(zip(pairs, pairs)))
+    return dict(zip(pairs, pairs))
 
 
 def _ms(seconds: float) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from time import monotonic
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 from urllib.parse import quote
 
 from kombu.log import get_logger
@@ -20,7 +20,7 @@ from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError
 
 from . import tenant, worker
 from .address import TLSConnection, take_address
-from .codec import delivery_tag, encode, parse_delivery_tag, tracked
+from .codec import delivery_tag, due_ms, encode, parse_delivery_tag, tracked
 from .declared import config_of, declare
 from .errors import ConfigError
 from .evaluators import percent_of
@@ -30,6 +30,9 @@ from .store import Delivery, Store
 from .worker.lease import Lease, keep_nothing
 from .worker.member import Member, member_of
 from .worker.runs import Run
+
+if TYPE_CHECKING:
+    from .worker.discarded import Discarded
 
 __all__ = ('Transport', 'Channel', 'QoS')
 
@@ -59,7 +62,7 @@ class QoS(virtual.QoS):
         if requeue:
             self.channel.requeue(delivery_tag, counted=True)
         else:
-            self.channel.settle(delivery_tag)
+            self.channel.bury(delivery_tag, 'rejected')
         self._quick_ack(delivery_tag)
 
     def restore_unacked(self) -> list:
@@ -104,6 +107,8 @@ class Channel(kombu_redis.Channel):
         #: Reply queues that were declared here: for how many ms they are marked as such, and since when.
         self._marked: dict[str, tuple[int, float]] = {}
         self._lease: Optional[Lease] = None
+        #: Where a Celery worker consumes: passes tasks on of which it is to be told that they will not run.
+        self.discarded: Optional[Discarded] = None
         super().__init__(connection, **kwargs)
         self.handlers[READER] = self.reader.on_readable
         connection.check_server(self.store)
@@ -163,28 +168,36 @@ class Channel(kombu_redis.Channel):
     def _put(self, queue: str, message: dict, **kwargs: Any) -> None:
         ttl_ms = None if 'task' in (message.get('headers') or {}) else self._transient_ttl_ms(queue)
         if ttl_ms is None:
-            key, sub_queue = tenant.of_message(message), tenant.sub_queue_of(message)
-            evaluate = self.config.of(queue).evaluate
-            percent = percent_of(evaluate, message) if evaluate and not sub_queue else None
-            # A retry was admitted before: refused now, it would be lost.
-            exempt = bool((message.get('headers') or {}).get('retries'))
-            self.keep_marks()
-            task = (queue, key, self._step_of(message), encode(message, key))
-            try:
-                self.store.enqueue(*task, sub_queue, percent, exempt)
-            except ConfigError:
-                if sub_queue in self.config.of(queue).names and not self.store.is_configured(queue):
-                    self.declare(queue)     # Redis lost what was declared
-                elif exempt and sub_queue:
-                    logger.warning('queue %r has no sub-queue %r any more: a retry goes to where tasks go that '
-                                   'name none', queue, sub_queue)
-                    sub_queue, percent = '', percent_of(evaluate, message) if evaluate else None
-                else:
-                    raise
-                self.store.enqueue(*task, sub_queue, percent, exempt)
+            self._put_task(queue, message)
         else:
             super()._put(queue, self._with_encoded_body(message), **kwargs)
             self._create_client().pexpire(self._q_for_pri(queue, self._step_of(message)), ttl_ms)
+
+    def _put_task(self, queue: str, message: dict) -> None:
+        headers, properties = message.get('headers') or {}, message['properties']
+        key, sub_queue = tenant.of_message(message), tenant.sub_queue_of(message)
+        options = self.config.of(queue)
+        percent = percent_of(options.evaluate, message) if options.evaluate and not sub_queue else None
+        # A retry was admitted before: refused now, it would be lost.
+        exempt = bool(headers.get('retries'))
+        # Kombu publishes the same properties again where a try failed and it may or may not have reached Redis.
+        message_id = properties.setdefault('deduplication_id', properties['delivery_tag'])
+        task = (queue, key, self._step_of(message), encode(message, key))
+        details = {'exempt': exempt, 'message_id': str(message_id), 'remember_seconds': options.deduplication_seconds,
+                   'task_id': str(headers.get('id') or ''), 'due_ms': due_ms(message)}
+        self.keep_marks()
+        try:
+            self.store.enqueue(*task, sub_queue, percent, **details)
+        except ConfigError:
+            if sub_queue in options.names and not self.store.is_configured(queue):
+                self.declare(queue)     # Redis lost what was declared
+            elif exempt and sub_queue:
+                logger.warning('queue %r has no sub-queue %r any more: a retry goes to where tasks go that '
+                               'name none', queue, sub_queue)
+                sub_queue, percent = '', percent_of(options.evaluate, message) if options.evaluate else None
+            else:
+                raise
+            self.store.enqueue(*task, sub_queue, percent, **details)
 
     def _put_fanout(self, exchange: str, message: dict, routing_key: str, **kwargs: Any) -> None:
         super()._put_fanout(exchange, self._with_encoded_body(message), routing_key, **kwargs)
@@ -218,6 +231,12 @@ class Channel(kombu_redis.Channel):
         if queue in self._fanout_queues and self._kinds.pop(queue, None):
             self._marked.pop(queue, None)
             self.store.unmark_transient(queue)
+
+    def begin_turn(self) -> None:
+        """In each turn of a loop, before it polls."""
+        self.keep_marks()
+        if self.discarded:
+            self.discarded.pass_on()
 
     def keep_marks(self) -> None:
         """Reply queues that this channel declared remain such for as long as it polls or publishes."""
@@ -334,19 +353,25 @@ class Channel(kombu_redis.Channel):
         """The task goes back into egress; `counted` where this delivery failed."""
         self._outcome(delivery_tag, requeue=True, counted=counted)
 
+    def bury(self, delivery_tag: str, reason: str) -> None:
+        """The task goes to the dead letters."""
+        self._outcome(delivery_tag, reason=reason)
+
     def track(self, delivery: Delivery, tag: str) -> None:
         """Begin the account of a delivery, where the server wants one."""
         task = tracked(delivery)
         if task is not None:
             self.lease.runs[tag] = Run(delivery.queue, self.lease.consumer, task, self.member.settler)
 
-    def _outcome(self, tag: str, requeue: bool = False, counted: bool = False) -> None:
+    def _outcome(self, tag: str, requeue: bool = False, counted: bool = False, reason: str = '') -> None:
         queue, entry_id = parse_delivery_tag(tag)
         if not queue or self._lease is None:
             return      # a message of Kombu's own lists
         message, run = self._lease.held.pop(tag, None), self._lease.runs.pop(tag, None)
         if requeue:
             self.member.settler.requeue(queue, entry_id, counted)
+        elif reason:
+            self.member.settler.bury(queue, entry_id, reason)
         elif run is not None:
             run.settle(skipped=message is not None and self._lease.skips(message))
         else:

@@ -13,7 +13,7 @@ if not stored[1] then redis.call('HSET', keys.SETTINGS, 'schema', schema) end
 if fingerprint == '' or stored[2] == fingerprint then return {schema, settings.queue.shards} end
 
 if stored[3] and stored[3] ~= structure and not force then
-  local used = redis.call('EXISTS', keys.LEASES, keys.WAITING)
+  local used = redis.call('EXISTS', keys.LEASES, keys.WAITING, keys.DELAYED)
   for stream = 0, settings.queue.shards - 1 do used = used + redis.call('XLEN', keys.egress(stream)) end
   if used > 0 then return {schema, settings.queue.shards, stored[3]} end
 end

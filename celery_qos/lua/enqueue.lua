@@ -1,47 +1,22 @@
--- Put a task into its tenant's stream and dispatch.
+-- Put a task into its tenant's stream, or among the delayed ones, and dispatch.
 -- KEYS: namespace. ARGV: tenant, priority (0 is served first), the sub-queue it names or '', its priority in percent or
--- '', 1 where no capacity limits it else 0, then the entry's fields and values.
+-- '', 1 where no capacity limits it else 0, the message's id or '', for how many ms that is remembered, the task's id,
+-- when it is due in ms or '', then the entry's fields and values.
 -- Returns {'egress'} where the task went straight there, {'waits'} where it had to queue up, {'dropped'} where the
--- tenant's oldest had to go for it; {'full', on_full, sub-queue, capacity} where it was not taken; {'unknown',
--- sub-queues...} where there is no such sub-queue.
--- include keys, settings, egress
-local tenant, priority, named, percent, exempt = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1'
-local fields = {unpack(ARGV, 6)}
+-- tenant's oldest had to go for it, {'delayed'}, {'expired'}, {'seen'} where the message was published before; {'full',
+-- on_full, sub-queue, capacity} where it was not taken; {'unknown', sub-queues...} where there is no such sub-queue.
+-- include keys, settings, egress, ingress, seen, discarded
+local tenant, priority, named, percent, exempt = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1'
+local message, window, due, fields = ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[9]), {unpack(ARGV, 10)}
+if seen.before(message, window) then return {'seen'} end
 settings.load_settings(tenant)
 if settings.queue.leaving and redis.call('EXISTS', keys.WAITING) == 0 then
   redis.call('HSET', keys.SETTINGS, 'top', 'tenants')
   settings.load_settings(tenant)
 end
 
-local function is_declared(name)
-  return redis.call('HEXISTS', keys.SETTINGS, 'sub:' .. name) == 1
-end
-
--- The one that is named, else that of the tenant or of the one it is inside, else the one to whose share of ingress the
--- percent falls, else the last. Returns nil where the name is unknown.
-local function sub_queue()
-  if settings.queue.top ~= keys.ROOT then return named == '' and '' or nil end
-  if named ~= '' then return is_declared(named) and named or nil end
-  local path = tenant
-  while path do
-    local own = settings.options_of(':' .. path).sub_queue
-    -- One that is declared no longer is none.
-    if own and is_declared(own) then return own end
-    path = string.match(path, '^(.*)' .. keys.PART)
-  end
-  local ingress = cjson.decode(redis.call('HGET', keys.SETTINGS, 'ingress') or '[]')
-  for _, share in ipairs(ingress) do
-    if percent and percent <= share[1] then return share[2] end
-  end
-  return #ingress > 0 and ingress[#ingress][2] or ''
-end
-
-local sub = sub_queue()
+local sub = ingress.sub_queue(tenant, named, percent)
 if not sub then return {'unknown', unpack(settings.sub_queues())} end
-if sub ~= '' then
-  fields[#fields + 1] = 'sub'
-  fields[#fields + 1] = sub
-end
 local ids = settings.ids_of(sub, tenant)
 local free, guarded, bounded = egress.free_slots(), settings.queue.measured, false
 for _, id in ipairs(ids) do
@@ -49,28 +24,32 @@ for _, id in ipairs(ids) do
   bounded = bounded or settings.options_of(id).capacity
 end
 
--- Append to the tenant's stream. Returns how many tasks it has now.
-local function append()
-  redis.call('XADD', keys.tenant_stream(ids[#ids], priority), '*', unpack(fields))
-  redis.call('HINCRBY', keys.STATE, 'waiting', 1)
-  local count
-  for _, id in ipairs(ids) do count = redis.call('HINCRBY', keys.WAITING, id, 1) end
-  return count
+-- The task was taken care of.
+local function done(outcome)
+  seen.remember(message, window)
+  return {outcome}
 end
 
-if free > 0 and not guarded and redis.call('EXISTS', keys.ready(settings.queue.top)) == 0
+if discarded.is_expired(fields) then
+  discarded.add('expired', fields)
+  return done('expired')
+end
+if due and due <= clock.now_ms() then due = nil end
+if not due and free > 0 and not guarded and redis.call('EXISTS', keys.ready(settings.queue.top)) == 0
     and redis.call('HEXISTS', keys.WAITING, ids[1]) == 0 then
   -- Nobody waits, so nobody is overtaken and no turn is owed: the task's own stream would be a detour.
+  ingress.mark(fields, sub, priority)
   egress.append(fields)
-  return {'egress'}
+  return done('egress')
 end
-if free <= 0 and not bounded and not settings.is_nested() and not string.find(tenant, keys.PART, 1, true)
+if not due and free <= 0 and not bounded and not settings.is_nested() and not string.find(tenant, keys.PART, 1, true)
     and redis.call('HEXISTS', keys.WAITING, ids[#ids]) == 1 then
   -- It queues up behind others of its tenant: nothing else changes.
-  append()
-  return {'waits'}
+  ingress.mark(fields, sub, priority)
+  ingress.append(ids, priority, fields)
+  return done('waits')
 end
--- include fair, limits, dispatch
+-- include fair, limits, dispatch, admit, delayed, dead
 
 -- How many tasks of `id` wait, those of a tenant in all sub-queues.
 local function waiting_of(id)
@@ -89,21 +68,6 @@ local function full(ids)
   end
 end
 
--- The tenant `id` gets tenants inside it: its own tasks become one of its children.
-local function promote(id)
-  local own, found = id .. keys.PART, false
-  for each = keys.HIGHEST_PRIORITY, keys.LOWEST_PRIORITY do
-    if redis.call('EXISTS', keys.tenant_stream(id, each)) == 1 then
-      redis.call('RENAME', keys.tenant_stream(id, each), keys.tenant_stream(own, each))
-      found = true
-    end
-  end
-  if found then
-    redis.call('HSET', keys.WAITING, own, redis.call('HGET', keys.WAITING, id))
-    fair.add(id, own)
-  end
-end
-
 -- Remove the oldest of the least urgent tasks of `ids`.
 local function drop_oldest(ids)
   for each = keys.LOWEST_PRIORITY, keys.HIGHEST_PRIORITY, -1 do
@@ -119,28 +83,31 @@ end
 
 -- A key of another type raises before the task is written: its publisher is told that it was not.
 fair.check_types()
-if limits.is_inner(ids[#ids]) then ids[#ids + 1] = ids[#ids] .. keys.PART end
+ids = admit.ids_of(sub, tenant)
 local no_room = not exempt and full(ids)
-local drops = no_room and no_room.on_full == 'drop-oldest' and redis.call('HEXISTS', keys.WAITING, ids[#ids]) == 1
+local drops = no_room and no_room.on_full == 'drop-oldest'
+  and (due or redis.call('HEXISTS', keys.WAITING, ids[#ids]) == 1)
 if no_room then
   local what = no_room.on_full or 'reject'
   if what == 'drop-oldest' and not drops then what = 'reject' end
-  redis.call('HINCRBY', keys.SETTINGS, 'count:' .. what .. ':' .. sub, 1)
+  if not (drops and due) then redis.call('HINCRBY', keys.SETTINGS, 'count:' .. what .. ':' .. sub, 1) end
   if not drops then
-    if what == 'dead-letter' then redis.call('XADD', keys.DEAD, '*', 'reason', 'full', unpack(fields)) end
+    if what == 'dead-letter' then
+      ingress.mark(fields, sub, priority)
+      dead.add('full', fields)
+      seen.remember(message, window)
+    end
     return {'full', what, sub, no_room.capacity}
   end
 end
-
--- The sub-queue and the whole tenant; more is a tenant inside.
-local whole = settings.queue.top == keys.ROOT and 2 or 1
-if #ids > whole then
-  redis.call('HSET', keys.STATE, 'nested', 1)
-  settings.nested = true
-  for i = whole, #ids - 1 do promote(ids[i]) end
+if due then
+  delayed.add(ARGV[8], due, {
+    due = due, tenant = tenant, priority = priority, named = named, percent = percent, fields = fields})
+  return done('delayed')
 end
 
-if append() == 1 then limits.make_ready(ids) end
+ingress.mark(fields, sub, priority)
+admit.join(ids, priority, fields)
 if drops then drop_oldest(ids) end
 if free > 0 then dispatch.fill(free) end
-return {drops and 'dropped' or 'waits'}
+return done(drops and 'dropped' or 'waits')

@@ -1,5 +1,6 @@
 -- Register a consumer with its slots, or renew its lease. With no slots the lease holds only while it has tasks.
--- KEYS: namespace. ARGV: consumer, slots, lease in ms.
+-- KEYS: namespace. ARGV: consumer, slots, lease in ms, how many tasks it may be at work on at a time, or '' for all that
+-- it has.
 -- Returns {1 where the consumer had no lease before, tasks it has (with no slots), streams of egress to read}.
 -- include keys, settings, fair, limits, dispatch, workers
 settings.load_settings()
@@ -17,5 +18,6 @@ end
 local new = redis.call('ZADD', keys.LEASES, clock.now_ms() + tonumber(ARGV[3]), consumer)
 egress.ensure_groups()
 workers.set_slots(consumer, slots)
+if ARGV[4] ~= '' then redis.call('HSET', keys.STATE, 'suspects:' .. consumer, ARGV[4]) end
 dispatch.fill()
 return {new, held, settings.queue.shards}

@@ -52,6 +52,8 @@ end
 if redis.call('EXISTS', keys.WAITING) == 1 then
   done = 0
 else
+  purged = purged + redis.call('ZCARD', keys.DELAYED)
+  redis.call('UNLINK', keys.DELAYED, keys.DELAYED_TASKS, keys.DISCARDED)
   for stream, each in pairs(egress.groups()) do
     -- Entries past the last delivered one are not delivered.
     for _, entry in ipairs(redis.call('XRANGE', keys.egress(stream), '(' .. each.last_delivered, '+')) do

@@ -1,7 +1,7 @@
 -- A consumer reconnects: what it was sent but does not hold any more (the reply was lost, or it dropped the task) is
 -- delivered again, not counted as a failed delivery.
 -- KEYS: namespace. ARGV: consumer, then the names of the entries it still holds. Returns how many went back.
--- include keys, settings, egress, workers
+-- include keys, settings, workers
 settings.load_settings()
 local held = {}
 for i = 2, #ARGV do held[ARGV[i]] = true end

@@ -1,11 +1,16 @@
--- Put delivered tasks back into egress, marked redelivered.
+-- Put delivered tasks back into egress, marked redelivered, or among the dead letters where that was too often in vain.
 -- KEYS: namespace. ARGV: 1 where the deliveries count as failed, else 0; then names of egress entries.
--- Returns how many went back.
--- include keys, settings, egress, workers
+-- Returns {how many went back, how many died}.
+-- include keys, settings, fair, limits, dispatch, workers
 settings.load_settings()
-local moved = 0
+local moved, died = 0, 0
 for i = 2, #ARGV do
   local stream, id = egress.place_of(ARGV[i])
-  moved = moved + workers.redeliver(stream, id, tonumber(ARGV[1]))
+  local back, buried = workers.redeliver(stream, id, tonumber(ARGV[1]))
+  moved, died = moved + back, died + buried
 end
-return moved
+if died > 0 then
+  dispatch.fill()
+  egress.forget_idle()
+end
+return {moved, died}

@@ -1,13 +1,16 @@
--- One iteration of a sweep loop, the safety net for what no event announces: leases that ended, tokens that came in.
+-- One iteration of a sweep loop, the safety net for what no event announces: leases that ended, delayed tasks that are
+-- due, tokens that came in.
 -- KEYS: namespace. ARGV: lease in ms, the sweeper's name.
 -- Returns {0} where as many others sweep as shall; else {1, tasks moved, ms until something is due or -1, blank
--- iterations before a pause, ms of the pause, then consumer, tasks delivered again, 1 where that was all for each whose
--- lease had ended}.
--- include keys, settings, fair, limits, dispatch, workers
+-- iterations before a pause, ms of the pause, discarded tasks that Celery is to be told of, then consumer, tasks
+-- delivered again, tasks that became dead letters, 1 where that was all for each whose lease had ended}.
+-- include keys, settings, fair, limits, dispatch, workers, admit, delayed
 settings.load_settings()
 local lease, sweeper, now = tonumber(ARGV[1]), ARGV[2], clock.now_ms()
 egress.allow_when_full()
-limits.rings = false
+bell.silent = true
+-- How many delayed tasks one call moves, so that it stays short.
+local MOST_DUE = 100
 
 local loops = redis.call('HMGET', keys.SETTINGS, 'workers', 'idle_threshold', 'idle_timeout')
 redis.call('ZREMRANGEBYSCORE', keys.SWEEPERS, '-inf', now)
@@ -17,10 +20,11 @@ redis.call('ZADD', keys.SWEEPERS, now + lease, sweeper)
 
 local reply, moved = {}, 0
 for _, consumer in ipairs(redis.call('ZRANGEBYSCORE', keys.LEASES, '-inf', now, 'LIMIT', 0, 10)) do
-  local back, done = workers.recover(consumer, 1)
+  local back, done, died = workers.recover(consumer, 1)
   moved = moved + back
   reply[#reply + 1] = consumer
   reply[#reply + 1] = back
+  reply[#reply + 1] = died
   reply[#reply + 1] = done and 1 or 0
 end
 local in_egress = 0
@@ -47,11 +51,18 @@ if in_egress == 0 and redis.call('EXISTS', keys.IN_FLIGHT) == 1 then
   end
 end
 limits.unpark_due(100)
-moved = moved + dispatch.fill()
+fair.check_types()
+for _, place in ipairs(delayed.due(now, MOST_DUE)) do
+  local task = delayed.take(place)
+  if task then admit.again(task.tenant, task.priority, task.named, task.percent, task.fields) end
+  moved = moved + 1
+end
+moved = moved + dispatch.fill() + dispatch.expired
 local due = -1
-for _, times in ipairs({keys.LEASES, keys.PARKED}) do
+for _, times in ipairs({keys.LEASES, keys.PARKED, keys.DELAYED}) do
   local time = tonumber(redis.call('ZRANGE', times, 0, 0, 'WITHSCORES')[2] or nil)
   if time and time < math.huge and (due < 0 or time - now < due) then due = math.max(0, time - now) end
 end
 egress.forget_idle()
-return {1, moved, due, tonumber(loops[2] or 1), math.floor(tonumber(loops[3] or 1) * 1000), unpack(reply)}
+return {1, moved, due, tonumber(loops[2] or 1), math.floor(tonumber(loops[3] or 1) * 1000),
+  redis.call('XLEN', keys.DISCARDED), unpack(reply)}

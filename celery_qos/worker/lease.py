@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, Optional
 
@@ -12,7 +12,7 @@ from redis.exceptions import RedisError, ResponseError
 from ..codec import parse_delivery_tag
 from ..config import Config
 from ..declared import declare
-from ..store import Store
+from ..store import Delivery, Store
 from . import native
 from .runs import Run
 
@@ -22,6 +22,8 @@ logger = get_logger(__name__)
 
 #: Renewals within `lease_seconds`; all but one may fail before the lease ends.
 INTERVALS = 5
+#: Discarded tasks that are taken in one call.
+DISCARDED_AT_ONCE = 100
 
 
 def keep_nothing(message: Any) -> bool:
@@ -53,6 +55,10 @@ class Lease:
         self.runs: dict[str, Run] = {}
         #: Says of a message that is settled, and that no pool had, whether it is sure that it never ran.
         self.skips: Callable[[Any], bool] = keep_nothing
+        #: How many tasks its process may be at work on at a time; None for all that it has.
+        self.suspects: Callable[[], Optional[int]] = lambda: None
+        #: In a Celery worker, what to call with a queue of which tasks were discarded: Celery is to be told.
+        self.announce: Optional[Callable[[str], None]] = None
         self._store = store
         self._config = config
         self._slots: dict[str, int] = {}
@@ -120,6 +126,21 @@ class Lease:
             if moved:
                 logger.info('reconnected: %d tasks of queue %r that were not started are delivered again', moved, queue)
 
+    def cancel(self, task_ids: Collection[str]) -> None:
+        """Have delayed tasks of all its queues not run; where Redis does not answer, they are left to Celery."""
+        for queue in self.queues:
+            try:
+                self._store.cancel(queue, task_ids)
+            except (RedisError, OSError) as exc:
+                logger.warning('queue %r: cannot look for revoked tasks among the delayed (%r)', queue, exc)
+
+    def take_discarded(self, queue: str) -> list[Delivery]:
+        """Some tasks that expired or were cancelled; none where Redis does not answer."""
+        try:
+            return self._store.take_discarded(queue, DISCARDED_AT_ONCE)
+        except (RedisError, OSError):
+            return []       # the sweep tells of them again
+
     def renew(self, store: Store) -> None:
         """Renew in every queue; called by the thread, with a store of its own.
 
@@ -161,7 +182,7 @@ class Lease:
 
     def _renew(self, store: Store, queue: str) -> bool:
         slots = self._slots[queue]
-        new, unsettled = store.lease(queue, self.consumer, slots, self._seconds(queue))
+        new, unsettled = store.lease(queue, self.consumer, slots, self._seconds(queue), self.suspects())
         if slots == 0 and not unsettled:
             del self._slots[queue]
         return new and slots > 0

@@ -44,7 +44,7 @@ class Member:
         self._config = config
         self._name = f'{socket.gethostname()}:{self.pid}:{uuid4().hex[:8]}'
         self._leases: list[Lease] = []
-        self._sweeper = Sweeper(self._name, config)
+        self._sweeper = Sweeper(self._name, config, self._announce)
         self._thread_store = new_store()
         self._thread_store.share_streams(self.store)
         self._thread_runs = False
@@ -150,6 +150,13 @@ class Member:
                 refusal = exc       # it may be of one queue only, and no lease may end for the sake of another
         if refusal:
             raise refusal
+
+    def _announce(self, queue: str) -> None:
+        """Tasks of the queue were discarded: one of the channels that belong to a Celery worker tells of them."""
+        for lease in list(self._leases):
+            if lease.announce and queue in lease.queues:
+                lease.announce(queue)
+                return
 
     def _sweep(self, store: Store) -> None:
         self._sweeper.run(store, self._queues, self._interval)

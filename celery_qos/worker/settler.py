@@ -23,10 +23,10 @@ class _Kind(NamedTuple):
     """What can go in one call."""
 
     queue: str
-    #: 'settle', 'requeue', 'requeue counted' (the delivery failed), 'started' or 'finished'.
+    #: 'settle', 'requeue', 'requeue counted' (the delivery failed), 'bury', 'started' or 'finished'.
     act: str
-    #: Whose task it is; '' where it does not matter.
-    consumer: str = ''
+    #: The consumer whose task started or finished, or the reason why one is buried.
+    detail: str = ''
 
 
 class _Outcome(NamedTuple):
@@ -50,6 +50,9 @@ class Settler:
 
     def requeue(self, queue: str, entry_id: str, counted: bool) -> None:
         self._outcomes.append(_Outcome(_Kind(queue, 'requeue counted' if counted else 'requeue'), entry_id))
+
+    def bury(self, queue: str, entry_id: str, reason: str) -> None:
+        self._outcomes.append(_Outcome(_Kind(queue, 'bury', reason), entry_id))
 
     def started(self, queue: str, consumer: str, task: Tracked) -> None:
         """The task runs: it leaves its slot, and is in flight until it is finished."""
@@ -101,9 +104,11 @@ class Settler:
         elif kind.act.startswith('requeue'):
             counted = kind.act == 'requeue counted'
             self._store.requeue(kind.queue, [outcome.entry_id for outcome in outcomes], counted)
+        elif kind.act == 'bury':
+            self._store.bury(kind.queue, [outcome.entry_id for outcome in outcomes], kind.detail)
         else:
             tell = self._store.started if kind.act == 'started' else self._store.finished
-            tell(kind.queue, kind.consumer, [outcome.task for outcome in outcomes if outcome.task])
+            tell(kind.queue, kind.detail, [outcome.task for outcome in outcomes if outcome.task])
 
     def _postpone(self, count: int, exc: Exception) -> None:
         if not self._retry_at:

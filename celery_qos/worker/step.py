@@ -9,6 +9,7 @@ from celery.worker.consumer.tasks import Tasks
 from celery.worker.request import Request
 
 from ..transport import Transport
+from .discarded import Discarded, watch_revoke
 from .lease import Lease, keep_nothing
 from .runs import Run, watch
 
@@ -36,12 +37,17 @@ class Slots(bootsteps.StartStopStep):
     def create(self, consumer: Any) -> None:
         # Before the strategies are built, which take the pool's method as they find it.
         watch(consumer.pool, self._runs, lambda: self._channel.flush_soon())
+        watch_revoke()
 
     def start(self, consumer: Any) -> None:
         consumer.on_close = lambda: self._before_reconnect(consumer)
         channel = self._channel = consumer.task_consumer.channel
         self._lease = channel.join(self._holds)
         self._lease.skips = _is_revoked
+        self._lease.suspects = lambda: _at_work_on(consumer)
+        channel.discarded = Discarded(channel)
+        self._lease.announce = channel.discarded.announce
+        channel.update_slots(channel.reader.queues)
         _wake_for_callbacks(consumer, channel.connection.cycle)
 
     def stop(self, consumer: Any) -> None:
@@ -77,6 +83,12 @@ class Slots(bootsteps.StartStopStep):
         jobs.update(started)
         # What Celery cancels as the connection is lost, it never acks.
         self._held = {job.correlation_id for job in started.values() if job._terminated is None}
+
+
+def _at_work_on(consumer: Any) -> int:
+    """How many unacknowledged tasks the worker may be running: of those that are acknowledged early, one at most."""
+    late = any(task.acks_late for task in list(consumer.app.tasks.values()))
+    return max(1, consumer.pool.num_processes) if late else 1
 
 
 def _is_revoked(message: Any) -> bool:

@@ -1,7 +1,7 @@
 """The sweep loops of one process: the safety net for what no event announces."""
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from math import inf
 from time import monotonic
 from typing import Optional
@@ -57,11 +57,13 @@ class Sweeper:
     Arguments:
         name: tells this process apart from all others.
         config: the queues' options.
+        announce: what to call with a queue of which tasks were discarded that Celery is to be told of.
     """
 
-    def __init__(self, name: str, config: Config) -> None:
+    def __init__(self, name: str, config: Config, announce: Callable[[str], None]) -> None:
         self._name = name
         self._config = config
+        self._announce = announce
         self._loops: dict[str, Loop] = {}
         self._left = False
         # A sweep under way must not take a place again that is just given back.
@@ -108,6 +110,8 @@ class Sweeper:
             # Who asks an interval after the end of the right to sweep is there within `lease_seconds`.
             sweep = store.sweep(queue, self._config.of(queue).lease_seconds - interval, self._name)
             loop.swept(sweep, monotonic(), interval)
+        if sweep.discarded:
+            self._announce(queue)
         for recovery in sweep.recoveries:
             logger.warning('the lease of %s on queue %r has ended: its slots are gone, %d tasks are delivered again',
                            recovery.consumer, queue, recovery.tasks)

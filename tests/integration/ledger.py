@@ -60,9 +60,10 @@ class Ledger:
         return self.marks(event)
 
     def stray_keys(self, queue: str = 'celery') -> list[str]:
-        """Keys of the queue that an idle one must not have."""
+        """Keys of the queue that an idle one must not have; what was published lately is remembered until it expires."""
         ns = keys.namespace(queue)
-        return sorted(key.decode() for key in self.redis.scan_iter(f'{ns}:*') if key.decode() != keys.settings(ns))
+        kept = keys.settings(ns), keys.published(ns, 0), keys.published(ns, 1)
+        return sorted(key.decode() for key in self.redis.scan_iter(f'{ns}:*') if key.decode() not in kept)
 
     def until_idle(self, queue: str = 'celery') -> None:
         """Until nothing waits and nothing is in flight."""

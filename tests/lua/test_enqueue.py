@@ -26,8 +26,8 @@ def test_a_task_waits_in_its_tenants_stream_where_no_slot_is_free(hand):
 
 def test_says_whether_the_task_waits(store):
     store.lease('q', 'w', 1, 600)
-    assert store.enqueue('q', 'a', 5, {'number': '1'}) is True
-    assert store.enqueue('q', 'a', 5, {'number': '2'}) is False
+    assert store.enqueue('q', 'a', 5, {'number': '1'}) == 'egress'
+    assert store.enqueue('q', 'a', 5, {'number': '2'}) == 'waits'
 
 
 def test_nothing_is_dispatched_without_workers(hand):
@@ -69,7 +69,7 @@ def test_a_priority_overtakes_no_other_tenant(hand):
 
 def test_the_fields_arrive_as_they_were_sent(store):
     fields = {'body': b'\x00\xff\r\n', 'headers': '{"ä": 1}', 'empty': ''}
-    store.enqueue('q', 'a', 5, fields)
+    store.enqueue('q', 'a', 0, fields)
     store.lease('q', 'w', 1, 600)
     delivery, = store.take(['q'], 'w', 1)
     assert delivery.fields.pop(b'enqueued')

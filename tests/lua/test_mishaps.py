@@ -142,7 +142,7 @@ class TestOutOfMemory:
 
     def test_only_dead_workers_tasks_are_delivered_again(self, hand):
         recovered = hand.sweep()
-        assert recovered == ([Recovery('w', 2, True)] if self.dies else [])
+        assert recovered == ([Recovery('w', 2, 0, True)] if self.dies else [])
 
     def test_workers_may_leave_and_queues_may_be_purged(self, hand):
         assert hand.store.release(hand.queue, 'w') == 2
@@ -157,6 +157,8 @@ def test_every_key_has_the_prefix_and_the_queues_hash_tag(redis):
         'capped': Tenant(max_in_flight=1, burst=1), 'rated': Tenant(rate=0.1),
         'full': Tenant(capacity=1, on_full='dead-letter')}))
     store.mark_transient('q', 60_000)
+    hand.put('a', task_id='later', due_ms=2 ** 42, message_id='m', remember_seconds=60)
+    store.enqueue('q', 'a', 0, {'expires': '1'})
     hand.hire(slots=2)
     seen = set()
     for tenant in 'a', 'b', 'c{d}', 'e\x1ff', 'capped', 'rated', 'full':

@@ -33,7 +33,7 @@ class TestPurge:
         with hand.redis.pipeline(transaction=False) as pipe:
             enqueue = script('enqueue')
             for number in range(tenants):
-                pipe.eval(enqueue.source, 1, hand.ns, f't{number}', 5, '', '', 0, 'number', number)
+                pipe.eval(enqueue.source, 1, hand.ns, f't{number}', 5, '', '', 0, '', 0, '', '', 'number', number)
             pipe.execute()
         purged, calls, done = 0, 0, 0
         while not done:

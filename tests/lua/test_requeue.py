@@ -18,7 +18,7 @@ def test_is_marked_and_counted(hand, counted, failures):
 
 
 def test_keeps_its_fields_and_when_it_was_published(store):
-    store.enqueue('q', 'a', 5, {'body': 'x', 'headers': '{}'})
+    store.enqueue('q', 'a', 0, {'body': 'x', 'headers': '{}'})
     store.lease('q', 'w', 1, 600)
     before, = store.take(['q'], 'w', 1)
     for _ in range(2):

@@ -176,13 +176,13 @@ class Trace(RuleBasedStateMachine):
             expected = self.model.enqueue(Task(number, tenant, priority), named, percent)
             fields = {'number': str(number), 'tenant': tenant}
             try:
-                direct = self.store.enqueue(self.queue, tenant, priority, fields, named, percent)
+                outcome = self.store.enqueue(self.queue, tenant, priority, fields, named, percent)
             except QueueFull:
                 assert expected in ('reject', 'drop-oldest')
             except ConfigError:
                 assert expected == 'unknown'
             else:
-                assert direct is (expected == 'egress')
+                assert (outcome == 'egress') is (expected == 'egress')
                 assert expected not in ('reject', 'drop-oldest', 'unknown')
                 self.published += expected != 'dead-letter'
                 self.gone += expected == 'dropped'

@@ -117,7 +117,7 @@ class TestSweep:
         hand.read('dies', 2)
         hand.end_lease('dies')
 
-        assert hand.sweep() == [Recovery('dies', 2, True)]
+        assert hand.sweep() == [Recovery('dies', 2, 0, True)]
 
         assert [entry[1:] for entry in hand.egress()] == [
             (3, None, False, 0), (1, None, True, 1), (2, None, True, 1)]
@@ -159,7 +159,7 @@ class TestSweep:
         hand.read('dies')
         hand.end_lease('dies')
         for left, done in (150, False), (50, False), (0, True):
-            (_, _, finished), = hand.sweep()
+            (_, _, _, finished), = hand.sweep()
             assert finished is done
             assert sum(entry.owner == 'dies' for entry in hand.egress()) == left
             assert ('dies' in hand.consumers()) is not done
@@ -189,7 +189,7 @@ class TestSweep:
         assert hand.egress()[0].owner == 'late'
 
         hand.end_lease('late')
-        assert hand.sweep() == [Recovery('late', 1, True)]
+        assert hand.sweep() == [Recovery('late', 1, 0, True)]
         assert hand.egress()[0].owner is None
 
     def test_of_nothing(self, hand):

@@ -34,7 +34,8 @@ def fill(hand: Hand, tenants: Iterable[tuple[str, int]], sub_queue: str = '') ->
     for tenant, times in tenants:
         for _ in range(times):
             number = next(hand.numbers)
-            pipe.evalsha(enqueue.sha, 1, hand.ns, tenant, 5, sub_queue, '', 0, 'number', number, 'tenant', tenant)
+            pipe.evalsha(enqueue.sha, 1, hand.ns, tenant, 5, sub_queue, '', 0, '', 0, '', '',
+                         'number', number, 'tenant', tenant)
             if len(pipe) == 1000:
                 pipe.execute()
     pipe.execute()

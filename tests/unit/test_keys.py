@@ -14,7 +14,7 @@ NAMES = re.findall(r'^  ([A-Z_]+) = NS \.\.', KEYS_LUA, re.MULTILINE)
 
 #: Keys of a node, of a stream or of a consumer.
 FUNCTIONS = {'ready': keys.ready, 'finish': keys.finish, 'owing': keys.owing, 'egress': keys.egress,
-             'running': keys.running, 'tenant_stream': keys.tenant_stream}
+             'running': keys.running, 'published': keys.published, 'tenant_stream': keys.tenant_stream}
 
 
 def spelled_by_lua(redis, ns: str, expression: str) -> str:
@@ -35,7 +35,7 @@ def test_both_spell_them_alike(redis, name, queue):
 
 @pytest.mark.parametrize('name, argument', [
     *[(name, node) for name in ('ready', 'finish', 'owing') for node in (keys.ROOT, '', 'high', ':a', 'high:a\x1fb')],
-    ('egress', 0), ('egress', 1), ('egress', 12), ('running', 'w')])
+    ('egress', 0), ('egress', 1), ('egress', 12), ('published', 0), ('published', 1), ('running', 'w')])
 def test_both_spell_those_of_something_alike(redis, name, argument):
     ns = keys.namespace('q')
     value = argument if isinstance(argument, int) else f"'{argument}'"
@@ -70,7 +70,7 @@ def test_no_two_keys_are_the_same():
                 for priority in (0, 1) for sub_queue in ('', 'a')]
     nodes = keys.ROOT, '', 'a', ':', ':a', 'a:b'
     spelled += [kind(ns, node) for kind in (keys.ready, keys.finish, keys.owing) for node in nodes]
-    spelled += [keys.egress(ns), keys.egress(ns, 1), keys.running(ns, 'w')]
+    spelled += [keys.egress(ns), keys.egress(ns, 1), keys.running(ns, 'w'), keys.published(ns, 0), keys.published(ns, 1)]
     assert len(set(spelled)) == len(spelled)
 
 

@@ -31,7 +31,7 @@ def test_as_many_blank_iterations_in_a_row_as_the_threshold_says():
     assert waits(*[blank] * 7) == [0, 0, 1, 0, 0, 1, 0]
 
 
-@pytest.mark.parametrize('work', [{'moved': 1}, {'recoveries': (Recovery('dead', 0, True),)}])
+@pytest.mark.parametrize('work', [{'moved': 1}, {'recoveries': (Recovery('dead', 0, 0, True),)}])
 def test_after_one_that_did_something_the_next_follows_at_once_and_the_count_begins_anew(work):
     blank, busy = sweep(idle_threshold=2), sweep(idle_threshold=2, **work)
     assert waits(blank, busy, blank, blank) == [0, 0, 0, 1]

@@ -17,6 +17,8 @@ function change.derive(before)
   local shards = math.max(streams, tonumber(redis.call('HGET', keys.SETTINGS, 'shards') or 1))
   redis.call('HSET', keys.SETTINGS, 'algorithm', queue.algorithm or 'wrr', 'top', top,
     'capacity', queue.capacity or '', 'streams', streams, 'shards', shards, 'workers', tonumber(queue.workers) or 1,
+    'max_deliveries', tonumber(queue.max_deliveries) or 5,
+    'max_dead_letters', tonumber(queue.max_dead_letters) or 100000,
     'idle_threshold', tonumber(queue.idle_threshold) or 1, 'idle_timeout', tonumber(queue.idle_timeout) or 1)
 
   local declared, former = {}, {}
@@ -90,7 +92,7 @@ end
 function change.unpark_all()
   if redis.call('EXISTS', keys.PARKED) == 1 then
     limits.all_due()
-    limits.ring()
+    bell.ring()
     limits.unpark_due(100)
   end
 end

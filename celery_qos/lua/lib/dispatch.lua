@@ -1,6 +1,10 @@
 -- Dispatch: move tasks from tenant streams to egress while slots are free.
--- include keys, settings, egress, fair, limits
+-- include keys, settings, egress, fair, limits, discarded
 local dispatch = {}
+
+-- How many expired tasks one script removes, so that it stays short: then it dispatches no more, and the sweep goes on.
+dispatch.MOST_EXPIRED = 500
+dispatch.expired = 0
 
 -- ids[i] leaves the ready set, and so do those above it that are left without any.
 function dispatch.leave(ids, i, tags)
@@ -47,11 +51,23 @@ function dispatch.remove(stream, entry_id)
   return left
 end
 
+-- As `head`, of the tenant's tasks that have not expired. Those that have are removed: they take no slot, and no turn.
+function dispatch.live_head(ids)
+  while dispatch.expired < dispatch.MOST_EXPIRED do
+    local stream, entry = dispatch.head(ids[#ids])
+    if not stream or not discarded.is_expired(entry[2]) then return stream, entry end
+    dispatch.expired = dispatch.expired + 1
+    discarded.add('expired', entry[2])
+    dispatch.remove(stream, entry[1])
+    dispatch.discount(ids, 1)
+  end
+end
+
 -- Move the tenant's first task to egress. Returns how many it has left and the seconds that the task is taken to last,
--- or nil where its streams hold none.
+-- or nil where its streams hold none, or as many have expired as one script removes.
 function dispatch.move(ids)
   local id = ids[#ids]
-  local stream, entry = dispatch.head(id)
+  local stream, entry = dispatch.live_head(ids)
   if not stream then return nil end
   local fields, seconds = entry[2], limits.occupy(ids)
   fields[#fields + 1] = 'enqueued'
@@ -160,6 +176,8 @@ function dispatch.lend()
       passed = passed + 1
     elseif dispatch.lend_to(ids) then
       return true
+    elseif dispatch.expired == dispatch.MOST_EXPIRED then
+      return false
     else
       redis.call('ZREM', keys.LENDABLE, id)
     end
@@ -178,6 +196,8 @@ function dispatch.fill(free)
       if left then
         dispatch.pay(ids, tags, 1, left, seconds)
         moved = moved + 1
+      elseif dispatch.expired == dispatch.MOST_EXPIRED then
+        break
       else
         dispatch.forget(ids, tags)
       end

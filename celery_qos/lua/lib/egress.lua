@@ -86,7 +86,7 @@ end
 
 -- A queue without workers and tasks keeps its settings only.
 function egress.forget_idle()
-  if redis.call('EXISTS', keys.LEASES, keys.WAITING) > 0 then return end
+  if redis.call('EXISTS', keys.LEASES, keys.WAITING, keys.DELAYED) > 0 then return end
   for stream = 0, settings.queue.shards - 1 do
     if redis.call('XLEN', keys.egress(stream)) > 0 then return end
   end

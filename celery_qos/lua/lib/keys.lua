@@ -13,6 +13,9 @@ local keys = {
   TOKENS = NS .. ':tokens',
   AVERAGES = NS .. ':averages',
   DEAD = NS .. ':dead',
+  DELAYED = NS .. ':delayed',
+  DELAYED_TASKS = NS .. ':delayed_tasks',
+  DISCARDED = NS .. ':discarded',
   SWEEPERS = NS .. ':sweepers',
   BELL = NS .. ':bell',
   TRANSIENT = NS .. ':transient',
@@ -34,6 +37,10 @@ function keys.owing(node) return keys.of_node(':owing', node) end
 
 function keys.egress(stream)
   return stream == 0 and NS .. ':egress' or NS .. ':egress:' .. stream
+end
+
+function keys.published(turn)
+  return NS .. ':published:' .. turn
 end
 
 function keys.running(consumer)

@@ -1,5 +1,5 @@
 -- Pauses, caps and rates. Who may not be served is out of the ready set, parked, and costs no turn.
--- include keys, settings, fair, time
+-- include keys, settings, fair, time, bell
 local limits = {}
 
 -- A bucket holds what this many seconds bring: sweeps that come late by less lose no tokens.
@@ -12,9 +12,6 @@ limits.MOST_AVERAGES = 10000
 limits.UNKNOWN_SECONDS = 1
 -- A task costs this at least: its tenant would have turn after turn for those that take no time that a clock sees.
 limits.LEAST_SECONDS = 0.001
-
--- The sweep tells its caller what is due, so it need not ring.
-limits.rings = true
 
 function limits.in_flight(id)
   return tonumber(redis.call('HGET', keys.IN_FLIGHT, settings.subject_of(id)) or 0)
@@ -60,17 +57,11 @@ function limits.offer(id)
   end
 end
 
--- Wake a sweep loop that sleeps.
-function limits.ring()
-  redis.call('DEL', keys.BELL)
-  redis.call('RPUSH', keys.BELL, 1)
-end
-
 -- Out of the ready set until `due`.
 function limits.park(id, due)
-  if limits.rings and due < math.huge then
+  if due < math.huge then
     local earliest = redis.call('ZRANGE', keys.PARKED, 0, 0, 'WITHSCORES')[2]
-    if not earliest or due < tonumber(earliest) then limits.ring() end
+    if not earliest or due < tonumber(earliest) then bell.ring() end
   end
   redis.call('ZADD', keys.PARKED, due == math.huge and 'inf' or due, id)
   limits.offer(id)

@@ -1,5 +1,5 @@
 -- Who works on the queue: slots, and the way back into egress for what a worker did not settle.
--- include keys, settings, egress, fair, limits
+-- include keys, settings, egress, fair, limits, dead
 local workers = {}
 
 -- Entries handed back per call, so that a script stays short; the caller comes again for the rest.
@@ -17,12 +17,19 @@ function workers.set_slots(consumer, slots)
   redis.call('HSET', keys.STATE, 'slots', total)
 end
 
--- Put a delivered entry at the end of its stream as a new, redelivered one. `counted`: 1 where the delivery failed.
--- Nothing happens where the entry was settled before.
+-- After how many deliveries that failed a task is a dead letter.
+function workers.most_deliveries()
+  workers.most = workers.most or tonumber(redis.call('HGET', keys.SETTINGS, 'max_deliveries') or 5)
+  return workers.most
+end
+
+-- Put a delivered entry at the end of its stream as a new, redelivered one, or among the dead letters where it was
+-- delivered in vain too often. `counted`: 1 where the delivery failed. Nothing happens where the entry was settled
+-- before. Returns how many are delivered again, and how many died.
 function workers.redeliver(stream, id, counted)
   local key = keys.egress(stream)
   local entry = redis.call('XRANGE', key, id, id)[1]
-  if redis.call('XACK', key, keys.GROUP, id) == 0 or not entry then return 0 end
+  if redis.call('XACK', key, keys.GROUP, id) == 0 or not entry then return 0, 0 end
   local fields, deliveries, enqueued = {}, 0, false
   for i = 1, #entry[2], 2 do
     local name, value = entry[2][i], entry[2][i + 1]
@@ -38,9 +45,15 @@ function workers.redeliver(stream, id, counted)
     fields[#fields + 1] = 'enqueued'
     fields[#fields + 1] = id
   end
-  redis.call('XADD', key, '*', 'redelivered', 1, 'deliveries', deliveries + counted, unpack(fields))
   redis.call('XDEL', key, id)
-  return 1
+  deliveries = deliveries + counted
+  if counted > 0 and deliveries >= workers.most_deliveries() then
+    dead.add('delivered ' .. deliveries .. ' times', {'deliveries', deliveries, unpack(fields)})
+    limits.vacate_entry(fields)
+    return 0, 1
+  end
+  redis.call('XADD', key, '*', 'redelivered', 1, 'deliveries', deliveries, unpack(fields))
+  return 1, 0
 end
 
 -- How many tasks `consumer` has: unsettled, or acknowledged and still running where that is tracked.
@@ -56,6 +69,7 @@ end
 
 function workers.forget_consumer(consumer)
   workers.set_slots(consumer, 0)
+  redis.call('HDEL', keys.STATE, 'suspects:' .. consumer)
   redis.call('ZREM', keys.LEASES, consumer)
   -- Deleting a consumer drops its pending entries, so it must have none.
   for stream in pairs(egress.groups()) do
@@ -64,15 +78,23 @@ function workers.forget_consumer(consumer)
 end
 
 -- Take the slots of a consumer that is gone, deliver its tasks again, in their old order, and give up the places in
--- flight of those that it ran. Returns how many are delivered again, and whether that was all.
+-- flight of those that it ran. Where the deliveries count as failed, they do for as many of the oldest as it may have
+-- been at work on: what only waited in it is not to blame. Returns how many are delivered again, whether that was all,
+-- and how many died.
 function workers.recover(consumer, counted)
   workers.set_slots(consumer, 0)
-  local moved, done = 0, true
+  local moved, done, died = 0, true, 0
+  local suspects = tonumber(redis.call('HGET', keys.STATE, 'suspects:' .. consumer) or math.huge)
   for stream in pairs(egress.groups()) do
     local entries = redis.call('XPENDING', keys.egress(stream), keys.GROUP, '-', '+', workers.BATCH, consumer)
-    for _, entry in ipairs(entries) do moved = moved + workers.redeliver(stream, entry[1], counted) end
+    for i, entry in ipairs(entries) do
+      local back, buried = workers.redeliver(stream, entry[1], i <= suspects and counted or 0)
+      moved, died = moved + back, died + buried
+    end
     done = done and #entries < workers.BATCH
   end
+  -- What is left is for the next call, and was not at work either.
+  if not done and suspects < workers.BATCH then redis.call('HSET', keys.STATE, 'suspects:' .. consumer, 0) end
   local ran, given_up = redis.call('HRANDFIELD', keys.running(consumer), workers.BATCH, 'WITHVALUES'), {}
   for i = 1, #ran, 2 do
     redis.call('HDEL', keys.running(consumer), ran[i])
@@ -83,5 +105,5 @@ function workers.recover(consumer, counted)
   for _, id in ipairs(given_up) do limits.vacate(keys.split(id)) end
   done = done and #ran < 2 * workers.BATCH
   if done then workers.forget_consumer(consumer) end
-  return moved, done
+  return moved, done, died
 end

@@ -58,6 +58,25 @@ def picky(self, tenant, mark='', seconds=0.0):
     run(self, mark, seconds)
 
 
+@app.task(bind=True, tenant_key='tenant')
+def retried(self, tenant, mark='', seconds=0.0):
+    """Ends the second time."""
+    if not self.request.retries:
+        write('retry', self.request, mark)
+        raise self.retry(countdown=seconds)
+    write('end', self.request, mark)
+
+
+@app.task(bind=True, tenant_key='tenant', acks_late=True)
+def hopeless(self, tenant, mark='', seconds=0.0):
+    raise Reject('always', requeue=True)
+
+
+@app.task(bind=True, tenant_key='tenant', acks_late=True)
+def refused(self, tenant, mark='', seconds=0.0):
+    raise Reject('for good', requeue=False)
+
+
 @app.task(bind=True, tenant_key='tenant', acks_late=True)
 def busy(self, tenant, mark='', seconds=0.0):
     """Never lets go of the processor, nor of a green pool's loop."""

@@ -1,0 +1,122 @@
+"""The tasks of a queue that could not be delivered, or found no room."""
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from datetime import datetime, timezone
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, Optional
+
+from .codec import object_of
+from .path import keys_of
+
+if TYPE_CHECKING:
+    from .store import Store
+
+__all__ = ('DeadLetters', 'DeadLetter')
+
+_PAGE = 100
+#: Fields that `DeadLetter` has by other names.
+_KNOWN = (b'reason', b'tenant', b'sub', b'deliveries', b'enqueued', b'headers', b'properties', b'body')
+
+
+class DeadLetter(NamedTuple):
+    """What is left of a task, or of an entry that was none."""
+
+    letter_id: str
+    #: Why it is here: ``delivered 5 times``, ``rejected``, ``full``, or ``malformed: `` and what is wrong with it.
+    reason: str
+    died: datetime
+    #: When it was published, as far as that is known.
+    enqueued: Optional[datetime]
+    #: How many deliveries of it failed.
+    deliveries: int
+    tenant: str | tuple[str, ...]
+    sub_queue: str
+    task_id: str
+    #: The task's name.
+    name: str
+    headers: dict[str, Any]
+    properties: dict[str, Any]
+    #: As it was serialized.
+    body: bytes
+    #: Whatever else the entry had.
+    other: dict[bytes, bytes]
+
+    @property
+    def as_json(self) -> dict[str, Any]:
+        """The same as JSON has it; the body as text where it is UTF-8, else as `body_base64`."""
+        data = {**self._asdict(), 'died': self.died.isoformat(),
+                'enqueued': self.enqueued and self.enqueued.isoformat()}
+        other = {name.decode(errors='replace'): value.decode(errors='replace')
+                 for name, value in data.pop('other').items()}
+        try:
+            data['body'] = self.body.decode()
+        except UnicodeDecodeError:
+            del data['body']
+            data['body_base64'] = b64encode(self.body).decode()
+        return {**data, 'other': other}
+
+
+class DeadLetters:
+    """A collection of `DeadLetter`, the oldest first.
+
+    Arguments:
+        store: opens a `Store`.
+        queue: the queue's name.
+    """
+
+    def __init__(self, store: Callable[[], AbstractContextManager[Store]], queue: str) -> None:
+        self._store, self.queue = store, queue
+
+    def __len__(self) -> int:
+        with self._store() as store:
+            return store.count_dead_letters(self.queue)
+
+    def __iter__(self) -> Iterator[DeadLetter]:
+        last = ''
+        while True:
+            with self._store() as store:
+                page = store.dead_letters(self.queue, last, _PAGE)
+            if not page:
+                return
+            for last, fields in page:
+                yield _letter(last, fields)
+
+    def requeue(self, *letter_ids: str) -> int:
+        """Have these delivered again, as if they had just been published; returns how many there were."""
+        return self._exhume(letter_ids, again=True)
+
+    def delete(self, *letter_ids: str) -> int:
+        """Forget these; returns how many there were."""
+        return self._exhume(letter_ids, again=False)
+
+    def export(self, file: IO[str]) -> int:
+        """Write each as a line of JSON; returns how many there are. They stay where they are."""
+        written = 0
+        for letter in self:
+            file.write(json.dumps(letter.as_json) + '\n')
+            written += 1
+        return written
+
+    def _exhume(self, letter_ids: tuple[str, ...], again: bool) -> int:
+        with self._store() as store:
+            return store.exhume(self.queue, letter_ids, again)
+
+
+def _letter(letter_id: str, fields: dict[bytes, bytes]) -> DeadLetter:
+    text = {name: fields.get(name, b'').decode(errors='replace') for name in _KNOWN[:5]}
+    headers, keys = object_of(fields.get(b'headers')), keys_of(text[b'tenant'])
+    return DeadLetter(
+        letter_id, text[b'reason'], _time(letter_id), _time(text[b'enqueued']) if text[b'enqueued'] else None,
+        int(text[b'deliveries']) if text[b'deliveries'].isdecimal() else 0,
+        keys[0] if len(keys) == 1 else tuple(keys), text[b'sub'], str(headers.get('id', '')),
+        str(headers.get('task', '')), headers, object_of(fields.get(b'properties')), fields.get(b'body', b''),
+        {name: value for name, value in fields.items() if name not in _KNOWN})
+
+
+def _time(entry_id: str) -> datetime:
+    """When the server made an entry of a stream."""
+    ms, _, _ = entry_id.partition('-')
+    return datetime.fromtimestamp(int(ms) / 1000 if ms.isdecimal() else 0, timezone.utc)

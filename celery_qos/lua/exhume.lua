@@ -1,0 +1,34 @@
+-- Take dead letters out.
+-- KEYS: namespace. ARGV: 1 where they join their tenants' streams again, as if they had just been published, else 0; then
+-- their ids. Returns how many were there.
+-- include keys, settings, fair, limits, dispatch, admit
+settings.load_settings()
+fair.check_types()
+-- What was true of the delivery only.
+local FORGOTTEN = {reason = true, deliveries = true, redelivered = true, enqueued = true, tracked = true, sub = true,
+  priority = true}
+local found = 0
+for i = 2, #ARGV do
+  local letter = redis.call('XRANGE', keys.DEAD, ARGV[i], ARGV[i])[1]
+  if letter then
+    found = found + 1
+    redis.call('XDEL', keys.DEAD, ARGV[i])
+    if ARGV[1] == '1' then
+      local all, fields = {}, {}
+      for j = 1, #letter[2], 2 do
+        local name, value = letter[2][j], letter[2][j + 1]
+        all[name] = value
+        if not FORGOTTEN[name] then
+          fields[#fields + 1] = name
+          fields[#fields + 1] = value
+        end
+      end
+      local priority = tonumber(all.priority or nil) or keys.HIGHEST_PRIORITY
+      admit.again(all.tenant or '', priority, all.sub or '', nil, fields)
+    end
+  end
+end
+if redis.call('XLEN', keys.DEAD) == 0 then redis.call('DEL', keys.DEAD) end
+dispatch.fill()
+egress.forget_idle()
+return found

@@ -1,0 +1,44 @@
+-- Tasks that join their tenant's stream, whatever the tree has to become for it.
+-- include keys, settings, ingress, fair, limits, dispatch
+local admit = {}
+
+-- The tenant `id` gets tenants inside it: its own tasks become one of its children.
+local function promote(id)
+  local own, found = id .. keys.PART, false
+  for each = keys.HIGHEST_PRIORITY, keys.LOWEST_PRIORITY do
+    if redis.call('EXISTS', keys.tenant_stream(id, each)) == 1 then
+      redis.call('RENAME', keys.tenant_stream(id, each), keys.tenant_stream(own, each))
+      found = true
+    end
+  end
+  if found then
+    redis.call('HSET', keys.WAITING, own, redis.call('HGET', keys.WAITING, id))
+    fair.add(id, own)
+  end
+end
+
+-- The ids of a tenant that tasks of its own go by: where others are inside it, those are of a child beside them.
+function admit.ids_of(sub, tenant)
+  local ids = settings.ids_of(sub, tenant)
+  if limits.is_inner(ids[#ids]) then ids[#ids + 1] = ids[#ids] .. keys.PART end
+  return ids
+end
+
+-- The task joins the last of `ids`, which are as `ids_of` has them.
+function admit.join(ids, priority, fields)
+  -- The sub-queue and the whole tenant; more is a tenant inside.
+  local whole = settings.queue.top == keys.ROOT and 2 or 1
+  if #ids > whole then
+    redis.call('HSET', keys.STATE, 'nested', 1)
+    settings.nested = true
+    for i = whole, #ids - 1 do promote(ids[i]) end
+  end
+  if ingress.append(ids, priority, fields) == 1 then limits.make_ready(ids) end
+end
+
+-- A task that was taken care of before joins, whatever has become of its sub-queue and however many wait.
+function admit.again(tenant, priority, named, percent, fields)
+  local sub = ingress.sub_queue(tenant, named, percent) or ingress.sub_queue(tenant, '', percent)
+  ingress.mark(fields, sub, priority)
+  admit.join(admit.ids_of(sub, tenant), priority, fields)
+end

@@ -1,0 +1,12 @@
+-- Wakes a sweep loop that sleeps.
+-- include keys
+local bell = {}
+
+-- The sweep tells its caller what is due, so it need not ring.
+bell.silent = false
+
+function bell.ring()
+  if bell.silent then return end
+  redis.call('DEL', keys.BELL)
+  redis.call('RPUSH', keys.BELL, 1)
+end

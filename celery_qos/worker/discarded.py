@@ -1,0 +1,66 @@
+"""Tells Celery of tasks that will not run: those that expired, and delayed ones that were revoked or cancelled."""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from celery.worker import state
+from celery.worker.control import Panel
+
+from ..codec import decode
+
+if TYPE_CHECKING:
+    from ..transport import Channel
+
+__all__ = ('Discarded', 'watch_revoke')
+
+
+class Discarded:
+    """Passes discarded tasks on to the channel's consumer, in no slot.
+
+    Celery takes them for revoked: it stores their state, sends its event and its signal, and runs none of them.
+    """
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._queues: set[str] = set()
+
+    def announce(self, queue: str) -> None:
+        """There are some of that queue; called by the thread that sweeps."""
+        self._queues.add(queue)
+        self._channel.connection.cycle.turn_again()
+
+    def pass_on(self) -> None:
+        """Some of them; in the loop."""
+        for queue in list(self._queues):
+            callbacks = self._channel.reader.callbacks.get(queue, {})
+            taken = self._channel.lease.take_discarded(queue) if callbacks else []
+            if not taken:
+                self._queues.discard(queue)
+                continue
+            self._channel.connection.cycle.turn_again()
+            for delivery in taken:
+                try:
+                    raw = decode(delivery)
+                except ValueError:
+                    continue
+                # No delivery of egress has such a tag, so nothing is settled by it.
+                raw['properties']['delivery_tag'] = f'/{delivery.entry_id}'
+                state.revoked.add(raw['headers'].get('id'))
+                next(reversed(callbacks.values()))(raw)
+
+
+def watch_revoke() -> None:
+    """Have Celery's `revoke` look among the delayed tasks too, which no worker has in its memory."""
+    revoke = Panel.data['revoke']
+    if getattr(revoke, 'looks_among_delayed', False):
+        return
+
+    def revoke_delayed_too(panel: Any, task_id: Any, *args: Any, **kwargs: Any) -> Any:
+        reply = revoke(panel, task_id, *args, **kwargs)
+        lease = getattr(getattr(panel.consumer.task_consumer, 'channel', None), 'lease', None)
+        if lease is not None:
+            lease.cancel([task_id] if isinstance(task_id, str) else list(task_id))
+        return reply
+
+    revoke_delayed_too.looks_among_delayed = True       # type: ignore[attr-defined]
+    Panel.data['revoke'] = revoke_delayed_too
