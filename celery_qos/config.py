@@ -222,8 +222,9 @@ class QoS(Options):
     def stored(self) -> dict[str, str]:
         """What the scripts need of it: field and value, a JSON object, of the settings hash."""
         egress = self.egress.as_data()
-        queue = {**egress, 'algorithm': self.algorithm, 'queues': self.names, 'max_deliveries': self.max_deliveries,
-                 'max_dead_letters': self.max_dead_letters}
+        changed = self.changed()
+        queue = {**egress, 'algorithm': self.algorithm, 'queues': self.names,
+                 **{name: changed[name] for name in ('max_deliveries', 'max_dead_letters') if name in changed}}
         if egress['capacity'] is None:
             del queue['capacity']
         settings: dict[str, Any] = {'queue': queue}

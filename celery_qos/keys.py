@@ -86,7 +86,7 @@ def delayed(ns: str) -> str:
 
 
 def delayed_tasks(ns: str) -> str:
-    """Hash: task id to what was published under it and is delayed, packed."""
+    """Hash: a number from 1 and a task's id to a message that was published under it and is delayed, packed."""
     return f'{ns}:delayed_tasks'
 
 

@@ -60,7 +60,7 @@ class Ledger:
         return self.marks(event)
 
     def stray_keys(self, queue: str = 'celery') -> list[str]:
-        """Keys of the queue that an idle one must not have; what was published lately is remembered until it expires."""
+        """Keys of the queue that an idle one must not have; what remembers publications expires."""
         ns = keys.namespace(queue)
         kept = keys.settings(ns), keys.published(ns, 0), keys.published(ns, 1)
         return sorted(key.decode() for key in self.redis.scan_iter(f'{ns}:*') if key.decode() not in kept)

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta, timezone
-from time import time
 
 import pytest
 from celery import Celery
@@ -100,25 +99,6 @@ def test_cancelled_and_expired_tasks_are_told_of(server, pool):
         worker.wait()
     assert set(ledger.marks('start')) == {'long', 'fills the slot'}
     assert ledger.stray_keys() == []
-
-
-def test_a_million_delayed_tasks_slow_nobody(server):
-    """They are put there by the server itself: what counts is what the others cost beside them."""
-    ledger = Ledger(server)
-    delayed = keys.delayed(NS)
-    ledger.redis.eval('''for i = 1, 1000000 do
-        redis.call('ZADD', KEYS[1], ARGV[1] + i, string.format('%015d:task', i)) end''', 1, delayed, (time() + 9000) * 1000)
-    with ledger.worker('threads', 4) as worker:
-        with ledger.publishing() as send:
-            for number in range(200):
-                send('t', f'{number}', countdown=0.2 if number % 2 else None)
-        ledger.until('end', 200)
-        ledger.redis.config_resetstat()
-        ledger.send('t', 'one')
-        ledger.until('end', 201)
-        worker.terminate()
-        worker.wait()
-    assert ledger.redis.zcard(delayed) == 1000000
 
 
 def test_dead_letters(server, tmp_path):

@@ -113,7 +113,8 @@ class TestExhume:
         first, = hand.read()
         hand.settle(first)
         again, = hand.read()
-        assert again.fields == {b'number': b'1', b'tenant': b'a', b'priority': b'3', b'enqueued': again.fields[b'enqueued']}
+        assert again.fields.pop(b'enqueued')
+        assert again.fields == {b'number': b'1', b'tenant': b'a', b'priority': b'3'}
         assert hand.store.count_dead_letters(hand.queue) == 0
         assert not hand.redis.exists(keys.dead(hand.ns))
 

@@ -7,6 +7,8 @@ from celery_qos import keys
 from celery_qos.config import QoS, SubQueue, Tenant
 from celery_qos.errors import ConfigError, QueueFull
 
+from .hand import commands_of
+
 
 def now_ms(hand) -> int:
     seconds, microseconds = hand.redis.time()
@@ -152,6 +154,35 @@ class TestList:
             # The last one may be gone when the next page is asked for.
             hand.redis.zrem(keys.delayed(hand.ns), page[-1].place)
         assert len(found) == len(set(found)) == 25
+
+
+@pytest.mark.once
+def test_a_million_of_them_slow_nobody(hand):
+    """Neither the tasks beside them nor the sweep: as many commands, and about as much of the server's time."""
+    def work() -> None:
+        for _ in range(200):
+            hand.put('a')
+            hand.settle(*hand.read())
+            hand.sweep()
+
+    def usec() -> int:
+        return hand.redis.info('commandstats')['cmdstat_evalsha']['usec']
+
+    hand.hire()
+    hand.put('a', task_id='last', due_ms=2 ** 43)
+    work()
+    few, few_usec = commands_of(hand.redis, work), usec()
+    fill = '''
+        for i = ARGV[1] + 1, ARGV[1] + 100000 do
+          local place = string.format('%015d:%d', i, i)
+          redis.call('ZADD', KEYS[1], 2 ^ 42 + i, place)
+          redis.call('HSET', KEYS[2], '1:' .. i, cmsgpack.pack({place = place, fields = {}}))
+        end'''
+    for start in range(0, 1_000_000, 100_000):
+        hand.redis.eval(fill, 2, keys.delayed(hand.ns), keys.delayed_tasks(hand.ns), start)
+    many, many_usec = commands_of(hand.redis, work), usec()
+    assert many == few
+    assert many_usec < 2 * few_usec
 
 
 def test_an_idle_queue_leaves_nothing(hand):

@@ -45,7 +45,8 @@ class TestDefaults:
     def test_qos(self):
         assert {option.name: getattr(QoS(), option.name) for option in fields(QoS)} == {
             'algorithm': 'wrr', 'queues': (), 'evaluator': None, 'egress': Egress(), 'tenants': {},
-            'default_tenant': Tenant(), 'lease_seconds': 15.0, 'unlimited_prefetch': 1000}
+            'default_tenant': Tenant(), 'max_deliveries': 5, 'max_dead_letters': 100_000,
+            'deduplication_seconds': 60.0, 'lease_seconds': 15.0, 'unlimited_prefetch': 1000}
 
     def test_tenant(self):
         assert {option.name: getattr(Tenant(), option.name) for option in fields(Tenant)} == {

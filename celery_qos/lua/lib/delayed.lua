@@ -1,32 +1,37 @@
 -- Tasks that wait for their time.
--- Each has a place in the set of due times: a number, so that those of one time keep their order, and the task's id. The
--- id leads to what was published under it, which may be more than one message.
+-- Each has a place in the set of due times: a number, so that those of one time keep their order, and the task's id. What
+-- was published under an id, which may be more than one message, is numbered from 1 without gaps. To add one reads none:
+-- a publisher need not have the right to.
 -- include keys, bell
 local delayed = {}
 
-local function tasks_of(id)
-  local packed = redis.call('HGET', keys.DELAYED_TASKS, id)
-  local ok, tasks = pcall(cmsgpack.unpack, packed or '')
-  return ok and type(tasks) == 'table' and tasks or {}
+local function field(id, n)
+  return n .. ':' .. id
 end
 
-local function keep(id, tasks)
-  if #tasks > 0 then
-    redis.call('HSET', keys.DELAYED_TASKS, id, cmsgpack.pack(tasks))
-  else
-    redis.call('HDEL', keys.DELAYED_TASKS, id)
+local function id_of(place)
+  return string.sub(place, 17)
+end
+
+-- All that were published under `id`, or nothing where somebody wrote something else there.
+local function tasks_of(id)
+  local tasks = {}
+  while true do
+    local packed = redis.call('HGET', keys.DELAYED_TASKS, field(id, #tasks + 1))
+    if not packed then return tasks end
+    local ok, task = pcall(cmsgpack.unpack, packed)
+    tasks[#tasks + 1] = ok and type(task) == 'table' and task or {}
   end
 end
 
 -- `task`: a table of numbers and text.
 function delayed.add(id, due, task)
-  local first = redis.call('ZRANGE', keys.DELAYED, 0, 0, 'WITHSCORES')[2]
+  local n = 1
   task.place = string.format('%015d:', redis.call('HINCRBY', keys.STATE, 'delayed', 1)) .. id
-  local tasks = tasks_of(id)
-  tasks[#tasks + 1] = task
-  keep(id, tasks)
+  local packed = cmsgpack.pack(task)
+  while redis.call('HSETNX', keys.DELAYED_TASKS, field(id, n), packed) == 0 do n = n + 1 end
   redis.call('ZADD', keys.DELAYED, due, task.place)
-  if not first or due < tonumber(first) then bell.ring() end
+  if redis.call('ZRANK', keys.DELAYED, task.place) == 0 then bell.ring() end
 end
 
 -- The places of those that are due, at most so many, the earliest first.
@@ -36,28 +41,31 @@ end
 
 -- The task at `place`, or nil where it was deleted by hand.
 function delayed.at(place)
-  for i, task in ipairs(tasks_of(string.sub(place, 17))) do
-    if task.place == place then return task, i end
+  for _, task in ipairs(tasks_of(id_of(place))) do
+    if task.place == place then return task end
   end
 end
 
 -- As `at`; it is there no more.
 function delayed.take(place)
   redis.call('ZREM', keys.DELAYED, place)
-  local task, i = delayed.at(place)
-  if task then
-    local id = string.sub(place, 17)
-    local tasks = tasks_of(id)
-    table.remove(tasks, i)
-    keep(id, tasks)
+  local id = id_of(place)
+  local tasks = tasks_of(id)
+  for n, task in ipairs(tasks) do
+    if task.place == place then
+      if n < #tasks then redis.call('HSET', keys.DELAYED_TASKS, field(id, n), cmsgpack.pack(tasks[#tasks])) end
+      redis.call('HDEL', keys.DELAYED_TASKS, field(id, #tasks))
+      return task
+    end
   end
-  return task
 end
 
 -- Take all that were published under `id`.
 function delayed.take_all(id)
   local tasks = tasks_of(id)
-  for _, task in ipairs(tasks) do redis.call('ZREM', keys.DELAYED, task.place) end
-  redis.call('HDEL', keys.DELAYED_TASKS, id)
+  for n, task in ipairs(tasks) do
+    if task.place then redis.call('ZREM', keys.DELAYED, task.place) end
+    redis.call('HDEL', keys.DELAYED_TASKS, field(id, n))
+  end
   return tasks
 end
