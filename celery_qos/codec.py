@@ -39,7 +39,7 @@ def encode(message: dict[str, Any], tenant: str) -> dict[str, Any]:
     if expires is not None:
         fields['expires'] = str(expires)     # the scripts look at the first field only
     if due_ms(message) is not None:
-        headers = {**headers, 'eta': None}      # when it is delivered, that is past
+        fields['eta'], headers = str(headers['eta']), {**headers, 'eta': None}      # when it is delivered, that is past
     fields.update({
         'tenant': tenant,
         'body': message['body'],

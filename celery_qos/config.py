@@ -223,7 +223,7 @@ class QoS(Options):
         """What the scripts need of it: field and value, a JSON object, of the settings hash."""
         egress = self.egress.as_data()
         changed = self.changed()
-        queue = {**egress, 'algorithm': self.algorithm, 'queues': self.names,
+        queue: dict[str, Any] = {**egress, 'algorithm': self.algorithm, 'queues': self.names,
                  **{name: changed[name] for name in ('max_deliveries', 'max_dead_letters') if name in changed}}
         if egress['capacity'] is None:
             del queue['capacity']

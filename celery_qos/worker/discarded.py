@@ -1,17 +1,16 @@
 """Tells Celery of tasks that will not run: those that expired, and delayed ones that were revoked or cancelled."""
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from celery.worker import state
-from celery.worker.control import Panel
 
 from ..codec import decode
 
 if TYPE_CHECKING:
     from ..transport import Channel
 
-__all__ = ('Discarded', 'watch_revoke')
+__all__ = ('Discarded',)
 
 
 class Discarded:
@@ -47,20 +46,3 @@ class Discarded:
                 raw['properties']['delivery_tag'] = f'/{delivery.entry_id}'
                 state.revoked.add(raw['headers'].get('id'))
                 next(reversed(callbacks.values()))(raw)
-
-
-def watch_revoke() -> None:
-    """Have Celery's `revoke` look among the delayed tasks too, which no worker has in its memory."""
-    revoke = Panel.data['revoke']
-    if getattr(revoke, 'looks_among_delayed', False):
-        return
-
-    def revoke_delayed_too(panel: Any, task_id: Any, *args: Any, **kwargs: Any) -> Any:
-        reply = revoke(panel, task_id, *args, **kwargs)
-        lease = getattr(getattr(panel.consumer.task_consumer, 'channel', None), 'lease', None)
-        if lease is not None:
-            lease.cancel([task_id] if isinstance(task_id, str) else list(task_id))
-        return reply
-
-    revoke_delayed_too.looks_among_delayed = True       # type: ignore[attr-defined]
-    Panel.data['revoke'] = revoke_delayed_too

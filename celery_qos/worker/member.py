@@ -4,7 +4,7 @@ from __future__ import annotations
 import atexit
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any, Optional
 from uuid import uuid4
@@ -77,6 +77,10 @@ class Member:
             self.settler.flush()
             lease.reclaim(lambda: self.settler.unsent)
         return lease
+
+    def swept(self, queues: Iterable[str]) -> list[str]:
+        """Those of `queues` of which this process has a place in the sweep."""
+        return [queue for queue in self._sweeper.places if queue in set(queues)]
 
     def leave(self) -> None:
         """The process ends: give every slot back."""

@@ -9,7 +9,8 @@ from celery.worker.consumer.tasks import Tasks
 from celery.worker.request import Request
 
 from ..transport import Transport
-from .discarded import Discarded, watch_revoke
+from . import panel
+from .discarded import Discarded
 from .lease import Lease, keep_nothing
 from .runs import Run, watch
 
@@ -37,7 +38,7 @@ class Slots(bootsteps.StartStopStep):
     def create(self, consumer: Any) -> None:
         # Before the strategies are built, which take the pool's method as they find it.
         watch(consumer.pool, self._runs, lambda: self._channel.flush_soon())
-        watch_revoke()
+        panel.install()
 
     def start(self, consumer: Any) -> None:
         consumer.on_close = lambda: self._before_reconnect(consumer)

@@ -66,9 +66,11 @@ def test_a_retry_waits_in_redis(server, pool):
 def test_a_revoked_task_is_not_run_by_any_worker(server):
     ledger = Ledger(server, {'task_ignore_result': False})
     app = with_results(server)
-    with ledger.worker('solo', backend=server.url('redis', 1)) as first:
+    with ledger.worker('solo', backend=server.url('redis', 1)) as first, ledger.worker('solo'):
         result = app.send_task('tests.integration.apps.ledger.early', ('t', 'revoked'), countdown=2, tenant='t')
         until(lambda: len(celery_qos.control(app).delayed()) == 1)
+        listed = [task for tasks in app.control.inspect(timeout=5, limit=2).scheduled().values() for task in tasks]
+        assert [(task['request']['id'], task['request']['args']) for task in listed] == [(result.id, ['t', 'revoked'])]
         app.control.revoke(result.id)
         until(lambda: result.state == 'REVOKED', what='the state of a revoked task')
         first.kill()
