@@ -35,12 +35,16 @@ def publish_anew(app: Celery, **options) -> None:
         app.send_task('job', tenant='a', connection=connection, **options)
 
 
+#: A queue's own options, where the config says nothing of them.
+DEFAULTS = {'max_deliveries': 5, 'max_dead_letters': 100_000}
+
+
 class TestReading:
     def test_what_nobody_configured_is_the_default(self, server):
         control = celery_qos.control(app_on(server))
         assert control.tenant('a') == control.default_tenant() == Tenant().as_data()
         assert control.egress() == Egress().as_data()
-        assert control.queue() == {'algorithm': 'wrr', 'capacity': None}
+        assert control.queue() == {**DEFAULTS, 'algorithm': 'wrr', 'capacity': None}
         assert control.sub_queues() == {}
 
     def test_the_config_once_a_process_declared_it(self, server):
@@ -48,7 +52,7 @@ class TestReading:
                                  default_tenant=Tenant(max_in_flight=3), egress=Egress(streams=2)))
         publish(app)
         control = celery_qos.control(app_on(server))
-        assert control.queue() == {'algorithm': 'dwrr', 'capacity': 3000}
+        assert control.queue() == {**DEFAULTS, 'algorithm': 'dwrr', 'capacity': 3000}
         assert control.egress()['streams'] == 2
         assert control.tenant('a') == {**Tenant().as_data(), 'weight': 2, 'rate': 1}
         assert control.tenant('b')['max_in_flight'] == 3
@@ -57,7 +61,7 @@ class TestReading:
         gold = control.sub_queue('gold')
         assert (gold['capacity'], gold['ingress_weight'], gold['egress_weight']) == (1000, 3, 3)
         control.set_sub_queue('gold', capacity=inf)
-        assert control.queue() == {'algorithm': 'dwrr', 'capacity': None}
+        assert control.queue() == {**DEFAULTS, 'algorithm': 'dwrr', 'capacity': None}
 
 
 class TestPrecedence:
@@ -138,7 +142,7 @@ class TestContradictingConfigs:
         new = QoS('dwrr', GOLD_AND_FREE)
         control = celery_qos.control(app_on(server))
         control.configure(new)
-        assert control.queue() == {'algorithm': 'dwrr', 'capacity': 3000}
+        assert control.queue() == {**DEFAULTS, 'algorithm': 'dwrr', 'capacity': 3000}
         publish(app_on(server, new), sub_queue='gold')
         with pytest.raises(ConfigError):
             publish(app_on(server, QoS('rr')))
@@ -156,7 +160,7 @@ class TestContradictingConfigs:
             with ledger.app.connection_for_write() as connection:
                 ledger.send('a', connection=connection)
             ledger.until('end', 2)
-        assert control.queue() == {'algorithm': 'dwrr', 'capacity': None}
+        assert control.queue() == {**DEFAULTS, 'algorithm': 'dwrr', 'capacity': None}
 
     def test_a_worker_started_with_one_says_why_it_ends(self, server):
         publish(app_on(server, QoS('rr')))
