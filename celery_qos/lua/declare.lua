@@ -11,6 +11,8 @@ if stored[1] and stored[1] ~= schema then return {stored[1], 1} end
 egress.allow_when_full()
 if not stored[1] then redis.call('HSET', keys.SETTINGS, 'schema', schema) end
 if fingerprint == '' or stored[2] == fingerprint then return {schema, settings.queue.shards} end
+-- A user who must not read tasks leaves the config to the workers too.
+if not dispatch.is_allowed() then return {schema, settings.queue.shards} end
 
 if stored[3] and stored[3] ~= structure and not force then
   local used = redis.call('EXISTS', keys.LEASES, keys.WAITING, keys.DELAYED)

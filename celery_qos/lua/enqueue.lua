@@ -72,9 +72,10 @@ end
 local function drop_oldest(ids)
   for each = keys.LOWEST_PRIORITY, keys.HIGHEST_PRIORITY, -1 do
     local stream = keys.tenant_stream(ids[#ids], each)
-    local entry = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
-    if entry then
-      dispatch.remove(stream, entry[1])
+    local count = keys.stream_length(stream)
+    if count > 0 then
+      -- A trimmed stream stays, an empty one must not.
+      if count > 1 then redis.call('XTRIM', stream, 'MAXLEN', count - 1) else redis.call('DEL', stream) end
       dispatch.discount(ids, 1)
       return
     end
@@ -109,5 +110,8 @@ end
 ingress.mark(fields, sub, priority)
 admit.join(ids, priority, fields)
 if drops then drop_oldest(ids) end
-if free > 0 then dispatch.fill(free) end
+if free > 0 then
+  -- A user who must not read tasks leaves that to a sweep.
+  if dispatch.is_allowed() then dispatch.fill(free) else bell.ring() end
+end
 return done(drops and 'dropped' or 'waits')
