@@ -1,4 +1,4 @@
-"""Warnings about what may happen a thousand times a second: the first at once, then the count of the others."""
+"""How the log tells of trouble: why, and of what may happen a thousand times a second, the first and a count."""
 from __future__ import annotations
 
 from time import monotonic
@@ -6,7 +6,7 @@ from typing import Any
 
 from kombu.log import get_logger
 
-__all__ = ('Notices', 'INTERVAL')
+__all__ = ('Notices', 'INTERVAL', 'reason')
 
 logger = get_logger(__name__)
 
@@ -14,6 +14,11 @@ logger = get_logger(__name__)
 INTERVAL = 10.0
 #: Subjects that are remembered; there may be any number of tenants.
 _MAX_SUBJECTS = 1000
+
+
+def reason(exc: BaseException) -> str:
+    """What went wrong; redis-py's errors leave that out of their repr."""
+    return f'{type(exc).__name__}: {exc}'
 
 
 class Notices:

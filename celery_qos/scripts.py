@@ -19,6 +19,9 @@ _INCLUDE = re.compile(r'^-- include (.+)\n', re.MULTILINE)
 #: What redis-py makes of these errors outside of scripts; Redis before 7 hides the code inside a script's error.
 _UNAVAILABLE = {'READONLY': ReadOnlyError, 'OOM': OutOfMemoryError}
 
+#: After it, Redis quotes arguments.
+_QUOTED = ', with args beginning with:'
+
 
 class Script:
     """One atomic act on the server.
@@ -40,6 +43,10 @@ class Script:
             except NoScriptError:
                 return client.eval(self.source, len(keys), *keys, *args)
         except ResponseError as exc:
+            text, quotes, _ = str(exc).partition(_QUOTED)
+            if quotes:
+                # Of a server that does not know the command: they may be a task's.
+                raise type(exc)(text) from None
             for code, kind in _UNAVAILABLE.items():
                 if f': -{code} ' in str(exc):
                     raise kind(str(exc)) from exc

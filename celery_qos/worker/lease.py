@@ -12,6 +12,7 @@ from redis.exceptions import RedisError, ResponseError
 from ..codec import parse_delivery_tag
 from ..config import Config
 from ..declared import declare
+from ..notices import reason
 from ..store import Delivery, Store
 from . import native
 from .runs import Run
@@ -132,7 +133,8 @@ class Lease:
             try:
                 self._store.cancel(queue, task_ids)
             except (RedisError, OSError) as exc:
-                logger.warning('queue %r: cannot look for revoked tasks among the delayed (%r)', queue, exc)
+                logger.warning('queue %r: cannot look for revoked tasks among the delayed (%s)', queue,
+                               reason(exc))
 
     def take_discarded(self, queue: str) -> list[Delivery]:
         """Some tasks that expired or were cancelled; none where Redis does not answer."""
@@ -192,4 +194,5 @@ class Lease:
         try:
             self.release(self._store)
         except (RedisError, OSError) as exc:
-            logger.warning('cannot give back the slots of %s (%r): they go when its lease ends', self.consumer, exc)
+            logger.warning('cannot give back the slots of %s (%s): they go when its lease ends', self.consumer,
+                           reason(exc))

@@ -13,6 +13,7 @@ from kombu.log import get_logger
 from redis.exceptions import RedisError, ResponseError
 
 from ..config import Config
+from ..notices import reason
 from ..store import Store
 from . import native
 from .lease import Lease, keep_nothing
@@ -135,8 +136,8 @@ class Member:
     def _complain(self, exc: Exception) -> None:
         """Once, until everything went well from one renewal to the next."""
         if not self._failed and not self._failed_before:
-            logger.warning('cannot renew the leases of %s, or sweep its queues (%r): tried again every %g s',
-                           self._name, exc, self._interval)
+            logger.warning('cannot renew the leases of %s, or sweep its queues (%s): tried again every %g s',
+                           self._name, reason(exc), self._interval)
         self._failed = True
 
     def _rest(self, until: float) -> None:

@@ -9,6 +9,7 @@ from typing import NamedTuple, Optional
 from kombu.log import get_logger
 from redis.exceptions import RedisError, ResponseError
 
+from ..notices import reason
 from ..store import Store, Tracked
 
 __all__ = ('Settler',)
@@ -112,7 +113,8 @@ class Settler:
 
     def _postpone(self, count: int, exc: Exception) -> None:
         if not self._retry_at:
-            logger.warning('cannot settle %d tasks (%r): kept, and tried again every %g s', count, exc, RETRY_INTERVAL)
+            logger.warning('cannot settle %d tasks (%s): kept, and tried again every %g s',
+                           count, reason(exc), RETRY_INTERVAL)
         self._retry_at = monotonic() + RETRY_INTERVAL
 
 

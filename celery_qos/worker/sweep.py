@@ -10,6 +10,7 @@ from kombu.log import get_logger
 from redis.exceptions import RedisError, ResponseError
 
 from ..config import Config
+from ..notices import reason
 from ..store import Store, Sweep
 from . import native
 
@@ -134,4 +135,5 @@ class Sweeper:
             try:
                 store.leave_sweep(queue, self._name)
             except (RedisError, OSError) as exc:
-                logger.warning('cannot give back the place of %s in the sweep of queue %r (%r)', self._name, queue, exc)
+                logger.warning('cannot give back the place of %s in the sweep of queue %r (%s)', self._name, queue,
+                               reason(exc))

@@ -164,6 +164,14 @@ def test_without_the_authority_the_certificate_is_refused(tls):
     assert tls.redis.client().keys() == []
 
 
+def test_another_authority_is_refused(tls, tmp_path):
+    other = Certificates(tmp_path).ca
+    assert 'certificate verify failed' in refused(tls.url(ca=False, ssl_ca_certs=other)).lower()
+    assert 'certificate verify failed' in refused(
+        tls.url('qos', ca=False), broker_use_ssl={'ssl_ca_certs': str(other)}).lower()
+    assert tls.redis.client().keys() == []
+
+
 def test_rediss_with_broker_transport_verifies_too(tls):
     assert publish(tls.url('rediss'), broker_transport=TRANSPORT)[0] == 'acme'
     assert 'certificate verify failed' in refused(tls.url('rediss', ca=False), broker_transport=TRANSPORT).lower()
