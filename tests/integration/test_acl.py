@@ -153,8 +153,8 @@ def test_what_a_producer_publishes_is_dispatched_by_the_sweep(server, users):
     assert worker.settings('celery', 'queue')['algorithm'] == 'wrr'
 
     worker.lease('celery', 'w', 5, 60)
-    assert producer.enqueue('celery', 'acme', 0, {'body': '1'}, 'low')
-    assert not producer.enqueue('celery', 'capped', 0, {'body': '2'}, 'low')
+    assert producer.enqueue('celery', 'acme', 0, {'body': '1'}, 'low') == 'egress'
+    assert producer.enqueue('celery', 'capped', 0, {'body': '2'}, 'low') == 'waits'
     for number in range(3, 6):
         producer.enqueue('celery', 'globex', number, {'body': str(number)}, 'high')
     producer.enqueue('celery', 'initech', 0, {'body': '6'}, 'low')
@@ -207,11 +207,15 @@ def test_monitoring_reads_counts_and_settings_and_writes_nothing(server, users):
     for _ in range(3):
         store.enqueue('celery', 'acme', 0, {'body': 'secret'})
     store.lease('celery', 'w', 1, 60)
+    ledger = Ledger(server)
+    ledger.send('acme', 'secret', countdown=60)
+    store.bury('celery', [(XX)])
     monitor, app = as_user(server, 'monitor'), Celery('monitor', broker=url(server, 'monitor'), set_as_current=False)
     assert Store(as_user(server, 'monitor')).size('celery') == 3
     control = celery_qos.control(app)
     assert control.tenant('acme')['weight'] == 3
     assert control.counters() == {} and control.sub_queues() == {}
+    assert len(control.delayed()) == len(control.dead_letters()) == 1
     assert monitor.hgetall(keys.waiting(NS)) == {b':acme': b'2'}
     assert monitor.xlen(keys.tenant_stream(NS, 'acme')) == 2
     assert monitor.xinfo_groups(keys.egress(NS))[0]['pending'] == 0
