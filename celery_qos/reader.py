@@ -14,7 +14,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from .codec import decode, delivery_tag
-from .store import Delivery
+from .store import Delivery, Store
 
 if TYPE_CHECKING:
     from .transport import Channel
@@ -47,6 +47,8 @@ class Reader:
         self._looked = self._watched = 0.0
         self._asked: list[str] = []
         self._takes = True
+        #: Nothing is taken or passed on any more: the worker stops.
+        self.closed = False
         #: Delivered to this channel, not passed on yet.
         self._inbox: deque[Delivery] = deque()
         self._no_ack: set[str] = set()
@@ -76,14 +78,16 @@ class Reader:
         self._no_ack.discard(queue)
         for stream in [stream for stream in self._seen if stream[0] == queue]:
             del self._seen[stream]
-        if self.pending is not None and self._takes and queue in self._asked:
-            self._recall()
+        if queue in self._asked and not self.closed:
+            self.recall()
         for delivery in [delivery for delivery in self._inbox if delivery.queue == queue]:
             self._inbox.remove(delivery)
             self._channel.requeue(delivery_tag(queue, delivery.entry_id), counted=False)
 
-    def _recall(self) -> None:
+    def recall(self) -> None:
         """Have the read that is out answered now: what it takes later, perhaps nobody would look at for long."""
+        if self.pending is None or not self._takes:
+            return
         if self._connection_id is not None:
             self._channel.store.unblock(self._connection_id)
         if not self.pending.can_read(timeout=READ_OVERDUE):
@@ -109,6 +113,20 @@ class Reader:
         if self.pending is connection:
             self.pending = None
 
+    def close(self) -> list[str]:
+        """Pass nothing on any more; returns the delivery tags of what is left in the inbox. A signal may call this."""
+        self.closed = True
+        tags = []
+        while self._inbox:
+            delivery = self._inbox.popleft()
+            tags.append(delivery_tag(delivery.queue, delivery.entry_id))
+        return tags
+
+    def interrupt(self, store: Store) -> None:
+        """From another thread, with a store of its own: have a read that is out end, so that it takes nothing more."""
+        if self.pending is not None and self._connection_id is not None:
+            store.unblock(self._connection_id)
+
     def disconnect(self) -> None:
         if 'client' in self.__dict__ and self.client.connection is not None:
             self.client.connection.disconnect()
@@ -128,7 +146,7 @@ class Reader:
     def refill(self) -> None:
         """With less room than streams, take without waiting: a read's COUNT would hold for each stream alone."""
         room = self._channel.qos.room
-        if room and self.pending is None and not self._inbox and room < len(self._streams):
+        if room and not self.closed and self.pending is None and not self._inbox and room < len(self._streams):
             self.queues.append(self.queues.pop(0))
             self._turns += 1
             turn = self._turns // len(self.queues)
@@ -149,7 +167,7 @@ class Reader:
                 self._drop(f'no reply to a read for {READ_OVERDUE:g} s')
             return
         room = self._channel.qos.room
-        if not room or not self.queues or self._inbox:
+        if not room or not self.queues or self._inbox or self.closed:
             return
         self._channel.connection.cycle.register_reader(self._channel)
         self._asked = list(self.queues)
@@ -223,10 +241,13 @@ class Reader:
 
     def deliver_one(self) -> bool:
         """Pass the oldest delivery of the inbox on; False where there is none, or no room as the limit went down."""
-        while self._inbox and self._channel.qos.can_consume():
-            delivery = self._inbox.popleft()
+        while self._inbox and (self.closed or self._channel.qos.can_consume()):
+            try:
+                delivery = self._inbox.popleft()
+            except IndexError:
+                return False    # a signal came in between, and closed it
             tag = delivery_tag(delivery.queue, delivery.entry_id)
-            if delivery.queue not in self.queues:
+            if delivery.queue not in self.queues or self.closed:
                 self._channel.requeue(tag, counted=False)
             elif (raw := self.decode(delivery)) is not None:
                 if delivery.queue in self._no_ack:

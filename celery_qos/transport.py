@@ -129,7 +129,7 @@ class Channel(kombu_redis.Channel):
     @cached_property
     def member(self) -> Member:
         """This process as a consumer of the channel's database; it outlives the channel."""
-        return member_of(self.store.identity, self._new_store, self.config)
+        return member_of(self.store.identity, self.new_store, self.config)
 
     @property
     def lease(self) -> Lease:
@@ -145,7 +145,8 @@ class Channel(kombu_redis.Channel):
         self._lease.keep = keep
         return self._lease
 
-    def _new_store(self) -> Store:
+    def new_store(self) -> Store:
+        """For commands of another thread."""
         pool: ConnectionPool = self._get_pool()
         if pool.connection_kwargs.get('socket_timeout') is None:
             pool.connection_kwargs['socket_timeout'] = COMMAND_TIMEOUT
@@ -316,10 +317,13 @@ class Channel(kombu_redis.Channel):
         """Bring as many slots to each queue as the channel prefetches; a cancelled queue keeps those of `basic_get`."""
         for queue in queues:
             slots = 0
-            if queue in self.reader.queues:
+            if queue in self.reader.queues and not self.reader.closed:
                 slots = self.qos.prefetch_count or self.config.of(queue).unlimited_prefetch
+            slots += sum(parse_delivery_tag(tag)[0] == queue for tag in self._got)
+            if self.reader.closed and not slots:
+                continue    # who closed it sees to that
             try:
-                self.lease.set_slots(queue, slots + sum(parse_delivery_tag(tag)[0] == queue for tag in self._got))
+                self.lease.set_slots(queue, slots)
             except (RedisError, OSError):
                 # Slots that cannot be given up go when the lease is not renewed any more.
                 if slots:

@@ -96,6 +96,13 @@ class Lease:
             self._slots[queue] = slots
             self._renew(self._store, queue)
 
+    def bring_no_slots(self, store: Store) -> None:
+        """In no queue any more; called by a thread that has a store of its own. A renewal repeats what fails here."""
+        with self._lock:
+            self._slots = dict.fromkeys(self._slots, 0)
+            for queue in self.queues:
+                self._renew(store, queue)
+
     def get(self, queue: str) -> Any:
         """Deliver one task without waiting, in a slot of its own."""
         with self._locked():

@@ -1,16 +1,18 @@
 """The bootstep: tells the transport what Celery's worker knows, and Celery's worker what the transport knows."""
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Optional
 
-from celery import bootsteps
+from celery import bootsteps, signals
+from celery.platforms import EX_FAILURE
 from celery.worker import state
 from celery.worker.consumer.tasks import Tasks
-from celery.worker.request import Request
 
 from ..transport import Transport
 from . import panel
 from .discarded import Discarded
+from .handback import HandBack, eta_entries
 from .lease import Lease, keep_nothing
 from .runs import Run, watch
 
@@ -39,6 +41,11 @@ class Slots(bootsteps.StartStopStep):
         # Before the strategies are built, which take the pool's method as they find it.
         watch(consumer.pool, self._runs, lambda: self._channel.flush_soon())
         panel.install()
+        self._hand_back = HandBack(consumer)
+        signals.worker_shutting_down.connect(self._on_shutting_down, sender=consumer.hostname)
+        _call_before(consumer.controller, 'wait_for_soft_shutdown', self._on_cold_shutdown)
+        close = consumer.blueprint.on_close
+        consumer.blueprint.on_close = lambda: self._before_close(consumer, close)
 
     def start(self, consumer: Any) -> None:
         consumer.on_close = lambda: self._before_reconnect(consumer)
@@ -49,16 +56,40 @@ class Slots(bootsteps.StartStopStep):
         channel.discarded = Discarded(channel)
         self._lease.announce = channel.discarded.announce
         channel.update_slots(channel.reader.queues)
+        self._hand_back.attach(channel)
         _wake_for_callbacks(consumer, channel.connection.cycle)
 
     def stop(self, consumer: Any) -> None:
         """The worker takes no more work: its event loop ends, so acks must not wait for the loop's next turn."""
         if consumer.connection:
             consumer.connection.transport.cycle.leave_loop()
+            self._channel.flush()
 
     def shutdown(self, consumer: Any) -> None:
         if self._lease is not None:
             self._lease.keep = keep_nothing
+
+    def _on_shutting_down(self, **kwargs: Any) -> None:
+        """A signal: a solo or green pool may run a task to its end before the worker takes notice."""
+        self._hand_back.begin()
+
+    def _on_cold_shutdown(self) -> None:
+        """A signal, soft or cold: Celery waits for running tasks now, and cancels them then."""
+        self._hand_back.begin()
+        if state.should_stop is None or state.should_stop is False:
+            # Where a pool cannot cancel a task, or wait in a signal's handler, Celery gives up to stop, before 5.6 for
+            # good. Who was handed back everything has to.
+            state.should_stop = EX_FAILURE
+
+    def _before_close(self, consumer: Any, close: Callable[[], None]) -> None:
+        """The worker stops for good, and Celery forgets what its pool has not started."""
+        self._hand_back.begin(stopped=True)
+        jobs = getattr(getattr(consumer.pool, '_pool', None), '_cache', None)
+        # A process runs what it was sent, so its end must be waited for.
+        sent = {number: job for number, job in jobs.items() if job._write_to is not None} if jobs else {}
+        close()
+        if jobs is not None:
+            jobs.update((number, job) for number, job in sent.items() if not job.ready())
 
     def _runs(self) -> dict[str, Run]:
         return self._lease.runs if self._lease is not None else {}
@@ -68,7 +99,7 @@ class Slots(bootsteps.StartStopStep):
 
     def _before_reconnect(self, consumer: Any) -> None:
         """The connection is lost, and Celery drops what its pool has not started: note what goes on nevertheless."""
-        for entry in _eta_entries(consumer.timer):
+        for entry in eta_entries(consumer.timer):
             consumer.timer.cancel(entry)
         reserved = {request.id for request in tuple(state.reserved_requests)}
         jobs = getattr(getattr(consumer.pool, '_pool', None), '_cache', None)
@@ -97,10 +128,17 @@ def _is_revoked(message: Any) -> bool:
     return message['headers'].get('id') in state.revoked
 
 
-def _eta_entries(timer: Any) -> list[Any]:
-    """The timer's entries that would start a task later."""
-    return [scheduled.entry for scheduled in list(timer.queue)
-            if any(isinstance(argument, Request) for argument in getattr(scheduled.entry, 'args', None) or ())]
+def _call_before(owner: Any, name: str, first: Callable[[], None]) -> None:
+    """Have `first` called before the method of that name, where there is one."""
+    method = getattr(owner, name, None)
+    if method is None:
+        return
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        first()
+        return method(*args, **kwargs)
+
+    setattr(owner, name, call)
 
 
 def _wake_for_callbacks(consumer: Any, poller: Any) -> None:

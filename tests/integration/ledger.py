@@ -39,6 +39,11 @@ class Ledger:
     def send(self, tenant: str, mark: str = '', seconds: float = 0.0, task: str = 'early', **options: Any) -> None:
         self.app.send_task(f'tests.integration.apps.ledger.{task}', (tenant, mark, seconds), tenant=tenant, **options)
 
+    def let_end(self, *marks: str) -> None:
+        """The tasks `held_early` and `held_late` of these marks."""
+        for mark in marks:
+            self._book.set(f'go:{mark}', 1)
+
     @contextmanager
     def publishing(self):
         """Many sends, one producer."""

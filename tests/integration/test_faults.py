@@ -1,10 +1,8 @@
-"""Workers that die, stop, or lose their connection: nothing is lost, and only a kill makes a task run twice."""
+"""Workers that die, or lose their connection: nothing is lost, and only a kill makes a task run twice."""
 from __future__ import annotations
 
-import signal
 from collections import Counter
 
-import celery
 import pytest
 
 from celery_qos import keys
@@ -70,44 +68,6 @@ def test_a_task_longer_than_the_lease_runs_once(server, pool, task):
         ledger.until('end', 2)
         ledger.until_idle()
     assert Counter(ledger.marks('start')) == Counter(['0', '1'])
-
-
-@pytest.mark.parametrize('ack', ['early', 'late'])
-@pytest.mark.parametrize('pool', POOLS)
-def test_a_warm_shutdown_finishes_what_runs_and_hands_back_the_rest(server, pool, ack):
-    ledger = Ledger(server)
-    with ledger.worker(pool) as worker:
-        for number in range(20):
-            ledger.send('t', f'{number}', seconds=0.5, task=ack)
-        ledger.until('start', 1)
-        worker.terminate()
-        assert worker.wait() == 0
-        finished = ledger.marks('end')
-        assert sorted(finished) == sorted(ledger.marks('start')), 'a task was cut off'
-        with ledger.worker('threads', concurrency=20):
-            ran = Counter(ledger.until('end', 20))
-            ledger.until_idle()
-    assert ran == Counter(str(number) for number in range(20))
-
-
-@pytest.mark.parametrize('pool', POOLS)
-def test_a_cold_shutdown_hands_back_what_is_not_finished(server, pool):
-    if pool == 'solo' and celery.VERSION < (5, 6):
-        pytest.skip('Celery 5.5 fails the task and goes on where a solo worker is told to stop at once')
-    ledger = Ledger(server, SHORT_LEASE)
-    expected = {str(number) for number in range(6)}
-    with ledger.worker(pool) as worker:
-        for number in range(6):
-            ledger.send('t', f'{number}', seconds=3, task='late')
-        ledger.until('start', 1)
-        worker.signal(signal.SIGQUIT)
-        worker.wait()
-        if pool in ('solo', 'gevent'):
-            # Celery cannot cancel a running task of these pools: it fails it and acks, on the stock transport too.
-            expected -= set(ledger.marks('start'))
-        with ledger.worker('threads', concurrency=8):
-            until(lambda: set(ledger.marks('end')) >= expected, 30)
-            ledger.until_idle()
 
 
 @pytest.mark.parametrize('ack', ['early', 'late'])

@@ -49,6 +49,26 @@ def late(self, tenant, mark='', seconds=0.0):
     run(self, mark, seconds)
 
 
+def run_until_told(task, mark):
+    write('start', task.request, mark)
+    with Redis(unix_socket_path=os.environ['QOS_TEST_LEDGER'], db=2) as client:
+        while not client.exists(f'go:{mark}'):
+            time.sleep(0.02)
+    write('end', task.request, mark)
+
+
+@app.task(bind=True, tenant_key='tenant')
+def held_early(self, tenant, mark='', seconds=0.0):
+    """Ends when `Ledger.let_end` says so."""
+    run_until_told(self, mark)
+
+
+@app.task(bind=True, tenant_key='tenant', acks_late=True)
+def held_late(self, tenant, mark='', seconds=0.0):
+    """Ends when `Ledger.let_end` says so."""
+    run_until_told(self, mark)
+
+
 @app.task(bind=True, tenant_key='tenant', acks_late=True)
 def picky(self, tenant, mark='', seconds=0.0):
     """Runs only where it is delivered again."""
