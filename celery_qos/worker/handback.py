@@ -11,11 +11,12 @@ from kombu.log import get_logger
 from redis.exceptions import RedisError
 
 from ..codec import parse_delivery_tag
+from ..notices import reason
 from ..store import Store
 from . import native
 from .gate import Gate
 
-__all__ = ('HandBack', 'eta_entries')
+__all__ = ('HandBack', 'eta_entries', 'requests_of')
 
 logger = get_logger(__name__)
 
@@ -74,7 +75,7 @@ class HandBack:
         if stopped:
             for entry in eta_entries(consumer.timer):
                 consumer.timer.cancel(entry)
-                yield from (argument for argument in entry.args if isinstance(argument, Request))
+                yield from requests_of(entry)
             if getattr(consumer.pool, 'uses_semaphore', False):
                 # The pool was closed before they reached it.
                 yield from [request for request in list(state.requests.values())
@@ -92,15 +93,20 @@ def _send(store: Store, channel: Any, tags: list[str]) -> None:
         for queue, ids in entries.items():
             store.requeue(queue, ids, counted=False)
     except (RedisError, OSError) as exc:
-        logger.warning('cannot hand back %d tasks that were not started (%r): they go back when the worker ends',
-                       len(tags), exc)
+        logger.warning('cannot hand back %d tasks that were not started (%s): they go back when the worker ends',
+                       len(tags), reason(exc))
 
 
 def eta_entries(timer: Any) -> list[Any]:
     """The timer's entries that would start a task later."""
     return [scheduled.entry for scheduled in list(timer.queue)
             if not getattr(scheduled.entry, 'canceled', False)
-            and any(isinstance(argument, Request) for argument in getattr(scheduled.entry, 'args', None) or ())]
+            and requests_of(scheduled.entry)]
+
+
+def requests_of(entry: Any) -> list[Request]:
+    """What a timer's entry would start."""
+    return [argument for argument in getattr(entry, 'args', None) or () if isinstance(argument, Request)]
 
 
 def _rate_limited(consumer: Any) -> Iterator[Any]:

@@ -12,7 +12,7 @@ from celery.worker.consumer.tasks import Tasks
 from ..transport import Transport
 from . import panel
 from .discarded import Discarded
-from .handback import HandBack, eta_entries
+from .handback import HandBack, eta_entries, requests_of
 from .lease import Lease, keep_nothing
 from .runs import Run, watch
 
@@ -99,20 +99,23 @@ class Slots(bootsteps.StartStopStep):
 
     def _before_reconnect(self, consumer: Any) -> None:
         """The connection is lost, and Celery drops what its pool has not started: note what goes on nevertheless."""
+        dropped = {request.id for bucket in consumer.task_buckets.values() if bucket for request, _ in bucket.contents}
         for entry in eta_entries(consumer.timer):
+            dropped.update(request.id for request in requests_of(entry))
             consumer.timer.cancel(entry)
-        reserved = {request.id for request in tuple(state.reserved_requests)}
+        dropped -= {request.id for request in tuple(state.reserved_requests)}
         jobs = getattr(getattr(consumer.pool, '_pool', None), '_cache', None)
         if not isinstance(jobs, dict):
-            # Any pool but prefork runs all that it was handed.
+            # Any pool but prefork runs all that it was handed; what has ended by now, Celery will still ack.
+            held = list(self._lease.held.values()) if self._lease is not None else []
             self._on_close()
-            self._held = reserved
+            self._held = {message['headers'].get('id') for message in held if message is not None} - dropped
             return
         # Celery before 5.6 drops running tasks from the pool's account too, and then never acks them; later releases
         # drop those that a child was sent and has not reported as started (celery#8091).
         started = {number: job for number, job in jobs.items() if job._accepted or job._write_to is not None}
         self._on_close()
-        jobs.update(started)
+        jobs.update((number, job) for number, job in started.items() if not job.ready())
         # What Celery cancels as the connection is lost, it never acks.
         self._held = {job.correlation_id for job in started.values() if job._terminated is None}
 

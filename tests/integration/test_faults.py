@@ -89,6 +89,24 @@ def test_a_reconnect_runs_nothing_twice(server, pool, ack):
     assert ledger.stray_keys() == []
 
 
+@pytest.mark.parametrize('pool', ['threads', 'gevent'])
+def test_what_ends_while_the_connection_is_lost_does_not_run_again(server, pool):
+    """Celery forgets a task as it ends, and acks it a moment later, which may be after the reconnect."""
+    ledger = Ledger(server)
+    with ledger.worker(pool, 20) as worker:
+        for number in range(1500):
+            ledger.send('t', f'{number}', seconds=0.02, task='late')
+        for share in 100, 300, 500, 700, 900, 1100:
+            ledger.until('end', share)
+            for kind in 'normal', 'pubsub':
+                ledger.redis.client_kill_filter(_type=kind, skipme=True)
+        ledger.until('end', 1500)
+        ledger.until_idle()
+        log = worker.log()
+    assert 'had ended' not in log
+    assert {mark: count for mark, count in Counter(ledger.marks('start')).items() if count > 1} == {}
+
+
 @pytest.mark.parametrize('pool', POOLS)
 def test_a_worker_goes_on_after_all_data_was_lost(server, pool):
     ledger = Ledger(server, SHORT_LEASE)
