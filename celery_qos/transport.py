@@ -19,7 +19,7 @@ from redis import ConnectionPool, Redis
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError
 
 from . import tenant, worker
-from .address import TLSConnection, take_address
+from .address import SCHEMES, TLSConnection, take_address
 from .codec import delivery_tag, due_ms, encode, parse_delivery_tag, tracked
 from .declared import config_of, declare
 from .errors import ConfigError
@@ -420,7 +420,16 @@ class Channel(kombu_redis.Channel):
             self.connection.cycle.after_fork()
         if closing:
             self.reader.disconnect()
-        super().close()
+        try:
+            super().close()
+        except self.connection_errors:
+            # Redis cannot be told; what there is of the channel in this process goes all the same.
+            self._in_poll = None
+            self.auto_delete_queues.clear()
+            self._consumers.clear()
+            super().close()
+            if self.connection:
+                self.connection.close_channel(self)
         if closing and self._lease is not None and self._lease.active:
             # What is in the inbox, or on its way to it, goes back with the lease.
             self.reader.abandon()
@@ -438,12 +447,15 @@ class Transport(kombu_redis.Transport):
     cycle: Any
     #: Kombu must not take the URL apart before the scheme is looked at: it says whether TLS is asked for.
     can_parse_url = True
+    #: Schemes of its URLs, and whether they ask for TLS; and what it calls itself without and with TLS.
+    schemes = SCHEMES
+    names = ('qos', 'qoss')
     implements = kombu_redis.Transport.implements.extend(batch_publish=False)
     #: A server that becomes a replica, or is full, will do again later: a worker waits for it, it does not end.
     connection_errors = (*kombu_redis.Transport.connection_errors, ReadOnlyError, OutOfMemoryError)
 
     def __init__(self, client: Any, **kwargs: Any) -> None:
-        take_address(client)
+        take_address(client, self.schemes)
         self.config = config_of(client.transport_options.get('qos'))
         self._server_checked = False
         super().__init__(client, **kwargs)
@@ -470,7 +482,7 @@ class Transport(kombu_redis.Transport):
 
     def as_uri(self, uri: str, include_password: bool = False, mask: str = '**') -> str:
         client = self.client
-        scheme = 'qoss' if client.ssl else 'qos'
+        scheme = self.names[bool(client.ssl)]
         host = client.hostname or 'localhost'
         if '://' in host:
             return f'{scheme}+{host if include_password else maybe_sanitize_url(host, mask)}'
