@@ -224,8 +224,9 @@ class Reader:
 
     def _on_refusal(self, exc: ResponseError) -> None:
         """The server refused a read: the group is gone (deleted by hand, or the data lost), or it cannot serve now."""
-        if not str(exc).startswith(('NOGROUP', 'UNBLOCKED')):
-            self._drop(str(exc))
+        text = str(exc)
+        if not text.startswith(('NOGROUP', 'UNBLOCKED')) or 'instance state changed' in text:
+            self._drop(text)
         logger.warning('the consumer group was deleted (%s): made anew', exc)
         for queue in self.queues:
             self._channel.declare(queue)

@@ -5,19 +5,23 @@ import hashlib
 import re
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, Optional
 
 from redis import Redis
-from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
-__all__ = ('Script', 'script')
+__all__ = ('Script', 'script', 'unavailable')
 
 _LUA = files(__package__) / 'lua'
 #: The line by which a Lua file names the pieces it stands on.
 _INCLUDE = re.compile(r'^-- include (.+)\n', re.MULTILINE)
 
-#: What redis-py makes of these errors outside of scripts; Redis before 7 hides the code inside a script's error.
-_UNAVAILABLE = {'READONLY': ReadOnlyError, 'OOM': OutOfMemoryError}
+#: Errors of a server that will do again later. Redis before 7 hides the code inside a script's error.
+_UNAVAILABLE: dict[str, type[RedisError]] = {
+    'READONLY': ReadOnlyError, 'OOM': OutOfMemoryError,
+    # Its disk is full, or too few replicas follow it: redis-py has no class for these.
+    'MISCONF': RedisConnectionError, 'NOREPLICAS': RedisConnectionError}
 
 #: After it, Redis quotes arguments.
 _QUOTED = ', with args beginning with:'
@@ -47,10 +51,18 @@ class Script:
             if quotes:
                 # Of a server that does not know the command: they may be a task's.
                 raise type(exc)(text) from None
-            for code, kind in _UNAVAILABLE.items():
-                if f': -{code} ' in str(exc):
-                    raise kind(str(exc)) from exc
+            if refusal := unavailable(exc):
+                raise refusal from exc
             raise
+
+
+def unavailable(exc: ResponseError) -> Optional[RedisError]:
+    """What to raise instead where the server refuses everybody's writes; None where the error is of the command."""
+    text = str(exc)
+    for code, kind in _UNAVAILABLE.items():
+        if text.startswith(f'{code} ') or f': -{code} ' in text:
+            return kind(text)
+    return None
 
 
 @cache

@@ -7,7 +7,6 @@ from kombu.transport import redis as kombu_redis
 from kombu.utils.url import parse_url
 from redis import ConnectionPool
 from redis.backoff import NoBackoff
-from redis.exceptions import ReadOnlyError
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection
 
@@ -40,7 +39,7 @@ class SentinelChannel(Channel, kombu_redis.SentinelChannel):
     """A channel all of whose connections follow the master."""
 
     connection_class = SentinelManagedConnection
-    connection_class_ssl = MasterTLSConnection
+    connection_class_ssl: Any = MasterTLSConnection
 
     def _sentinel_managed_pool(self, asynchronous: bool = False) -> ConnectionPool:
         transport = self.connection
@@ -65,7 +64,7 @@ class SentinelTransport(Transport):
     """`Transport`, where the URL names Sentinels and the option `master_name` the master."""
 
     Channel = SentinelChannel
-    default_port = 26379
+    default_port: Any = 26379
     schemes = SENTINEL_SCHEMES
     names = ('qos-sentinel', 'qoss-sentinel')
 

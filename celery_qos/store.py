@@ -7,13 +7,13 @@ from itertools import islice
 from typing import Any, NamedTuple, Optional, Union
 
 from redis import Redis
-from redis.exceptions import NoPermissionError
+from redis.exceptions import NoPermissionError, ResponseError
 
 from . import keys
 from .checks import hint
 from .errors import ConfigError, QueueFull, SchemaMismatch, UnsupportedServer
 from .notices import Notices
-from .scripts import script
+from .scripts import script, unavailable
 
 __all__ = ('Store', 'Delivery', 'Delayed', 'Recovery', 'Sweep', 'Tracked', 'SCHEMA_VERSION', 'MINIMUM_SERVER')
 
@@ -135,7 +135,19 @@ class Store:
     # -- the server and the queue
 
     def check_server(self) -> None:
-        """Raise `UnsupportedServer` where the server is too old. A user without the right to ask is trusted."""
+        """Raise `UnsupportedServer` where the server is too old. A user without the right to ask is trusted.
+
+        Raises:
+            RedisError: it takes no writes now, being a replica, or for a reason of its own.
+        """
+        try:
+            self.client.delete(f'{self.namespace("")}:probe')
+        except NoPermissionError:
+            pass
+        except ResponseError as exc:
+            if refusal := unavailable(exc):
+                raise refusal from exc
+            raise
         try:
             version = str(self.client.info('server')['redis_version'])
         except NoPermissionError:

@@ -16,7 +16,7 @@ from kombu.transport import virtual
 from kombu.utils.objects import cached_property
 from kombu.utils.url import as_url, maybe_sanitize_url
 from redis import ConnectionPool, Redis
-from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
 from . import tenant, worker
 from .address import SCHEMES, TLSConnection, take_address
@@ -26,6 +26,7 @@ from .errors import ConfigError
 from .evaluators import percent_of
 from .poller import READER, Poller
 from .reader import Reader
+from .scripts import unavailable
 from .store import Delivery, Store
 from .worker.lease import Lease, keep_nothing
 from .worker.member import Member, member_of
@@ -106,6 +107,8 @@ class Channel(kombu_redis.Channel):
         self._kinds: dict[str, Optional[int]] = {}
         #: Reply queues that were declared here: for how many ms they are marked as such, and since when.
         self._marked: dict[str, tuple[int, float]] = {}
+        #: Reply queues that Redis had no memory for: they get no replies, which is better than to stop working.
+        self._unmarked: set[str] = set()
         self._lease: Optional[Lease] = None
         #: Where a Celery worker consumes: passes tasks on of which it is to be told that they will not run.
         self.discarded: Optional[Discarded] = None
@@ -119,6 +122,9 @@ class Channel(kombu_redis.Channel):
         params = super()._connparams(asynchronous)
         # A RESP3 push would make the reader's socket readable with nothing to read.
         params['protocol'] = 2
+        if params.get('socket_timeout') is None:
+            # A connection whose other end is gone, and never said so, would be waited for for good.
+            params['socket_timeout'] = COMMAND_TIMEOUT
         return params
 
     @cached_property
@@ -148,8 +154,6 @@ class Channel(kombu_redis.Channel):
     def new_store(self) -> Store:
         """For commands of another thread."""
         pool: ConnectionPool = self._get_pool()
-        if pool.connection_kwargs.get('socket_timeout') is None:
-            pool.connection_kwargs['socket_timeout'] = COMMAND_TIMEOUT
         # Every channel of the process may be in a command at a time.
         pool.max_connections = UNLIMITED_CONNECTIONS
         return Store(Redis(connection_pool=pool), self.global_keyprefix)
@@ -219,8 +223,11 @@ class Channel(kombu_redis.Channel):
         expires = (kwargs.get('arguments') or {}).get('x-expires')
         if kwargs.get('exclusive') or auto_delete and (expires or not kwargs.get('durable')):
             self._kinds[queue] = ttl_ms = max(expires or 0, TRANSIENT_TTL_MS)
-            self.store.mark_transient(queue, ttl_ms)
-            self._marked[queue] = (ttl_ms, monotonic())
+            try:
+                self.store.mark_transient(queue, ttl_ms)
+                self._marked[queue] = (ttl_ms, monotonic())
+            except OutOfMemoryError:
+                self._unmarked.add(queue)
         else:
             if expires:
                 logger.warning('queue %r: x-expires has no effect, tasks wait until they run', queue)
@@ -228,7 +235,8 @@ class Channel(kombu_redis.Channel):
             self.declare(queue)
 
     def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
-        super()._queue_bind(exchange, routing_key, pattern, queue)
+        if queue not in self._unmarked or self.typeof(exchange).type == 'fanout':
+            self._bind(exchange, routing_key, pattern, queue)
         if queue in self._fanout_queues and self._kinds.pop(queue, None):
             self._marked.pop(queue, None)
             self.store.unmark_transient(queue)
@@ -238,6 +246,18 @@ class Channel(kombu_redis.Channel):
         self.keep_marks()
         if self.discarded:
             self.discarded.pass_on()
+
+    def _bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
+        try:
+            super()._queue_bind(exchange, routing_key, pattern, queue)
+        except ResponseError as exc:
+            if not isinstance(unavailable(exc), OutOfMemoryError):
+                raise
+            # Memory is full. Where the binding is there already, or nobody looks for it, a worker can drain the queue.
+            if queue not in self._fanout_queues:
+                binding = self.sep.join([routing_key or '', pattern or '', queue or ''])
+                if not self._create_client().sismember(self.keyprefix_queue % exchange, binding):
+                    raise
 
     def keep_marks(self) -> None:
         """Reply queues that this channel declared remain such for as long as it polls or publishes."""

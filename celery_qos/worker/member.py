@@ -10,7 +10,7 @@ from typing import Any, Optional
 from uuid import uuid4
 
 from kombu.log import get_logger
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 
 from ..config import Config
 from ..notices import reason
@@ -53,6 +53,8 @@ class Member:
         self._renew_at = 0.0
         #: Something failed since the last renewal, and between the last two.
         self._failed = self._failed_before = False
+        #: Redis took no renewal of anybody's lease lately.
+        self._away = False
         self._lock = native.allocate_lock()
         #: Never released: to wait for it is to sleep, in this thread only.
         self._clock = native.allocate_lock()
@@ -100,6 +102,12 @@ class Member:
                 self._failed_before, self._failed = self._failed, False
                 if not self._try(self._renew):
                     continue
+                if self._away:
+                    # A lease that has ended meanwhile may be of one who lives: all renew within this interval.
+                    self._away = False
+                    logger.info('Redis takes renewals of the leases of %s again', self._name)
+                    self._rest(self._renew_at)
+                    continue
             if self._try(self._sweep):
                 self._try(self._wait)
 
@@ -121,10 +129,11 @@ class Member:
         """False where Redis does not answer: it is left alone until the next renewal."""
         try:
             act(self._thread_store)
-        except ResponseError as exc:
-            self._complain(exc)     # it may be of one queue only
         except (RedisError, OSError) as exc:
             self._complain(exc)
+            if isinstance(exc, ResponseError) and not isinstance(exc, ReadOnlyError):
+                return True     # it may be of one queue only
+            self._away = True
             self._rest(self._renew_at)
             return False
         except Exception:

@@ -21,20 +21,24 @@ class Ledger:
     Arguments:
         conf: settings of the workers' app and of the publishing one.
         scheme: of the broker's URL; ``redis`` for the stock transport.
+        book: the server that keeps the ledger, where `server` is to fail.
+        url: of the broker, where it is not simply that of `server`.
     """
 
-    def __init__(self, server: EmbeddedRedis, conf: dict[str, Any] | None = None, scheme: str = 'qos') -> None:
+    def __init__(self, server: Any, conf: dict[str, Any] | None = None, scheme: str = 'qos',
+                 book: EmbeddedRedis | None = None, url: str = '') -> None:
         self.server, self.conf = server, conf or {}
         self.redis = server.client()
-        self._book = server.client(db=2)
-        self._url = server.url(scheme)
+        self._socket = (book or server).socket
+        self._book = (book or server).client(db=2)
+        self._url = url or server.url(scheme)
         self.app = Celery('publisher', broker=self._url, set_as_current=False)
         self.app.conf.update(self.conf)
 
     def worker(self, pool: str = 'prefork', concurrency: int = 2, options: tuple[str, ...] = (),
                **kwargs: Any) -> Worker:
         return Worker(self._url, pool, concurrency, 'tests.integration.apps.ledger', options,
-                      env={'QOS_TEST_LEDGER': self.server.socket, 'QOS_TEST_CONF': json.dumps(self.conf)}, **kwargs)
+                      env={'QOS_TEST_LEDGER': self._socket, 'QOS_TEST_CONF': json.dumps(self.conf)}, **kwargs)
 
     def send(self, tenant: str, mark: str = '', seconds: float = 0.0, task: str = 'early', **options: Any) -> None:
         self.app.send_task(f'tests.integration.apps.ledger.{task}', (tenant, mark, seconds), tenant=tenant, **options)

@@ -23,15 +23,15 @@ NAME, PASSWORD = 'main', 's3cret'
 
 
 class Deployment:
-    """Looks like a server to a `Ledger`: database 2 is that of `book`, which never fails over.
+    """Looks like a server to a `Ledger`.
 
     Arguments:
+        binary: of all servers.
         folder: where the Sentinels keep their configuration.
     """
 
-    def __init__(self, book: EmbeddedRedis, folder: Path) -> None:
-        self.book, self.socket = book, book.socket
-        self._folder = folder
+    def __init__(self, binary: Any, folder: Path) -> None:
+        self._binary, self._folder = binary, folder
         self._stack = ExitStack()
         self.ports: list[int] = []
         self.servers: dict[int, EmbeddedRedis] = {}
@@ -39,7 +39,7 @@ class Deployment:
     def _serve(self, *arguments: str) -> int:
         port = free_port()
         server = EmbeddedRedis(
-            self.book.binary, '--port', str(port), '--bind', '127.0.0.1', '--loglevel', 'warning', '--masterauth',
+            self._binary, '--port', str(port), '--bind', '127.0.0.1', '--loglevel', 'warning', '--masterauth',
             PASSWORD, '--repl-diskless-sync-delay', '0', *arguments)
         self.servers[port] = server
         self._stack.callback(server.stop)
@@ -57,7 +57,7 @@ sentinel auth-pass {NAME} {PASSWORD}
 sentinel down-after-milliseconds {NAME} 500
 sentinel failover-timeout {NAME} 2000
 ''')
-        process = subprocess.Popen([str(self.book.binary), str(conf), '--sentinel'], stdout=subprocess.DEVNULL)
+        process = subprocess.Popen([str(self._binary), str(conf), '--sentinel'], stdout=subprocess.DEVNULL)
         self._stack.callback(process.wait)
         self._stack.callback(process.kill)
         return port
@@ -93,8 +93,6 @@ sentinel failover-timeout {NAME} 2000
         return Sentinel([('127.0.0.1', port) for port in self.ports]).discover_master(NAME)[1]
 
     def client(self, db: int = 0) -> Redis:
-        if db == 2:
-            return self.book.client(2)
         sentinel = Sentinel([('127.0.0.1', port) for port in self.ports])
         return sentinel.master_for(NAME, password=PASSWORD, db=db)
 

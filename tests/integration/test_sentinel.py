@@ -20,12 +20,12 @@ TRANSPORT = 'celery_qos.sentinel:SentinelTransport'
 
 @pytest.fixture
 def deployment(server, tmp_path):
-    with Deployment(server, tmp_path) as found:
+    with Deployment(server.binary, tmp_path) as found:
         yield found
 
 
-def test_a_failover(deployment):
-    ledger = Ledger(deployment, deployment.conf(qos={'lease_seconds': 4}))
+def test_a_failover(server, deployment):
+    ledger = Ledger(deployment, deployment.conf(qos={'lease_seconds': 4}), book=server)
     first = deployment.master
     with ledger.worker('prefork', 2) as worker, ledger.worker('threads', 2) as other:
         for number in range(8):
