@@ -139,6 +139,9 @@ class Reader:
     def begin_turn(self) -> None:
         """In the event loop, before it polls."""
         self._channel.flush()
+        if self.queues and self._channel.lease.lost:
+            self._channel.lease.lost = False
+            self._channel.redeclare(self.queues)
         self.refill()
         self._deliver()
         self.read()
@@ -228,8 +231,7 @@ class Reader:
         if not text.startswith(('NOGROUP', 'UNBLOCKED')) or 'instance state changed' in text:
             self._drop(text)
         logger.warning('the consumer group was deleted (%s): made anew', exc)
-        for queue in self.queues:
-            self._channel.declare(queue)
+        self._channel.redeclare(self.queues)
         self._channel.update_slots(self.queues)
 
     def _deliver(self) -> None:

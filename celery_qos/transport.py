@@ -6,6 +6,7 @@ Tasks travel through egress; fanout (events, remote control) and Kombu's own rep
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Optional
 from urllib.parse import quote
@@ -109,6 +110,9 @@ class Channel(kombu_redis.Channel):
         self._marked: dict[str, tuple[int, float]] = {}
         #: Reply queues that Redis had no memory for: they get no replies, which is better than to stop working.
         self._unmarked: set[str] = set()
+        #: The same of bindings; and when they are tried again.
+        self._unbound: set[tuple[str, str, str, str]] = set()
+        self._bind_at = 0.0
         self._lease: Optional[Lease] = None
         #: Where a Celery worker consumes: passes tasks on of which it is to be told that they will not run.
         self.discarded: Optional[Discarded] = None
@@ -251,16 +255,34 @@ class Channel(kombu_redis.Channel):
         try:
             super()._queue_bind(exchange, routing_key, pattern, queue)
         except ResponseError as exc:
-            if not isinstance(unavailable(exc), OutOfMemoryError):
+            if not isinstance(unavailable(exc) or exc, OutOfMemoryError):
                 raise
-            # Memory is full. Where the binding is there already, or nobody looks for it, a worker can drain the queue.
+            # Memory is full: a worker that can consume makes room. Nobody looks for the bindings of fanout.
             if queue not in self._fanout_queues:
-                binding = self.sep.join([routing_key or '', pattern or '', queue or ''])
-                if not self._create_client().sismember(self.keyprefix_queue % exchange, binding):
-                    raise
+                self._unbound.add((exchange, routing_key, pattern, queue))
+
+    def _bind_again(self) -> None:
+        for binding in list(self._unbound):
+            super()._queue_bind(*binding)
+            self._unbound.discard(binding)
+
+    def get_table(self, exchange: str) -> list:
+        self._bind_again()
+        return super().get_table(exchange)
+
+    def redeclare(self, queues: Iterable[str]) -> None:
+        """Redis has lost these queues: make them, and what routes to them, anew."""
+        for queue in queues:
+            self.declare(queue)
+            for exchange, routing_key, arguments in list(self.state.queue_bindings(queue)):
+                self._queue_bind(exchange, *self.typeof(exchange).prepare_bind(queue, exchange, routing_key, arguments))
 
     def keep_marks(self) -> None:
         """Reply queues that this channel declared remain such for as long as it polls or publishes."""
+        if self._unbound and monotonic() > self._bind_at:
+            self._bind_at = monotonic() + 1
+            with suppress(ResponseError):
+                self._bind_again()
         for queue, (ttl_ms, since) in list(self._marked.items()):
             if monotonic() - since > ttl_ms / 3000:
                 self._marked[queue] = (ttl_ms, monotonic())

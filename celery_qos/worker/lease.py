@@ -50,6 +50,8 @@ class Lease:
         self.active = False
         #: Says of a message whether its process still works on it after the connection was lost.
         self.keep: Callable[[Any], bool] = keep_nothing
+        #: It had ended, perhaps as Redis had lost everything.
+        self.lost = False
         #: Delivery tag to raw message (None until it is one) for each delivery that is not settled.
         self.held: dict[str, Any] = {}
         #: The same for those that the server keeps account of, from when they are passed on.
@@ -166,6 +168,7 @@ class Lease:
                 except ResponseError as exc:
                     refusal = exc
             if ended:
+                self.lost = True
                 logger.warning('the lease of %s on queue %r had ended: registered again; tasks it held may have '
                                'been delivered to others', self.consumer, queue)
         if refusal:
