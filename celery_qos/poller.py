@@ -14,6 +14,8 @@ __all__ = ('Poller', 'READER')
 
 #: The kind of connection that waits for egress, as Kombu knows 'BRPOP' and 'LISTEN'.
 READER = 'XREADGROUP'
+#: Seconds between two turns of an event loop that has nothing to do.
+LOOK_INTERVAL = 1.0
 
 
 class Poller(MultiChannelPoller):
@@ -23,6 +25,7 @@ class Poller(MultiChannelPoller):
         super().__init__()
         self._loop: Any = None
         self._ticks: set[Any] = set()
+        self._timer: Any = None
         self._loop_thread: Optional[int] = None
         self._drain_thread: Optional[int] = None
         #: The thread that polled last: it need not wake itself, and a byte left behind would end its next drain early.
@@ -83,6 +86,8 @@ class Poller(MultiChannelPoller):
         """The event loop that this thread runs polls from now on; `ticks` are what it calls for us."""
         self._loop, self._ticks = loop, ticks
         self._loop_thread = self._polled_by = threading.get_ident()
+        # Where nothing else goes on, and no reply comes, the loop would hardly ever look whether one is overdue.
+        self._timer = loop.call_repeatedly(LOOK_INTERVAL, lambda: None)
 
     def leave_loop(self) -> None:
         self._loop_thread = None
@@ -93,6 +98,7 @@ class Poller(MultiChannelPoller):
         if self._loop is not None:
             # The loop outlives the connection, and what is left in it would be called for a file of the same number.
             self._loop.on_tick.difference_update(self._ticks)
+            self._timer.cancel()
             if self._woken.fileno() >= 0:
                 self._loop.remove(self._woken)
             self._loop = None

@@ -26,7 +26,9 @@ logger = get_logger(__name__)
 #: How long the server holds a read that finds nothing, in ms. Below redis-py's default socket timeout of 5 s.
 BLOCK_MS = 2000
 #: Seconds after which a read without reply means that the connection is dead.
-READ_OVERDUE = 10.0
+READ_OVERDUE = 5.0
+#: Seconds that are left to a reply nevertheless, where nobody looked for it when it was due.
+SECOND_LOOK = 1.5
 #: Seconds of deliveries after which the event loop turns, so that acks go out and remote control is answered.
 TURN_SECONDS = 0.01
 
@@ -166,7 +168,7 @@ class Reader:
             self._watched = now
         self._looked = now
         if self.pending is not None:
-            if now - max(self._since, self._watched) > READ_OVERDUE:
+            if now - self._since > READ_OVERDUE and now - self._watched > SECOND_LOOK:
                 self._drop(f'no reply to a read for {READ_OVERDUE:g} s')
             return
         room = self._channel.qos.room

@@ -456,6 +456,14 @@ class Channel(kombu_redis.Channel):
         self.reader.abandon()
         self._in_poll: Any = None
 
+    def drop_connections(self) -> None:
+        """One is lost, so none is trusted any more: what comes is sent on new ones."""
+        for pool in self._pool, self._async_pool:
+            if pool is not None:
+                pool.disconnect()
+        if self._lease is not None:
+            self.member.drop_connections()
+
     def close(self) -> None:
         closing = not self.closed
         if self.connection:
@@ -520,6 +528,7 @@ class Transport(kombu_redis.Transport):
         """Kombu calls this where a connection is lost, instead of the orderly close that gives deliveries back."""
         for channel in list(self.channels):
             channel.abandon()
+            channel.drop_connections()
         self.close_connection(connection)
 
     def as_uri(self, uri: str, include_password: bool = False, mask: str = '**') -> str:

@@ -85,6 +85,10 @@ class Member:
         """Those of `queues` of which this process has a place in the sweep."""
         return [queue for queue in self._sweeper.places if queue in set(queues)]
 
+    def drop_connections(self) -> None:
+        """A channel's connection is lost: those that nobody uses now may be too."""
+        self.store.client.connection_pool.disconnect(inuse_connections=False)
+
     def leave(self) -> None:
         """The process ends: give every slot back."""
         if self.pid == os.getpid():

@@ -5,6 +5,7 @@ import signal
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from kombu.exceptions import OperationalError
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.once
 
 POOLS = ['prefork', 'threads', 'solo', 'gevent']
 NS = keys.namespace('celery')
+PASSWORD = 's3cret'
 SHORT_LEASE = {'broker_transport_options': {'qos': {'lease_seconds': 2}}}
 #: A publisher that waits for Redis to come back.
 PATIENT = {'max_retries': 100, 'interval_start': 0.1, 'interval_step': 0, 'interval_max': 0.1}
@@ -51,22 +53,25 @@ class Watch:
         self._read = 0
 
     @contextmanager
-    def fault(self, name: str, reconnects: int = 1) -> Iterator[None]:
+    def fault(self, name: str, reconnects: int = 1, seconds: float = SECONDS) -> Iterator[None]:
         """Whatever happens inside: afterwards the worker consumes again, and has told of it with few lines.
 
         Arguments:
             reconnects: how often Celery says that the connection was lost.
+            seconds: until it consumes again.
         """
         self._read = len(self.worker.log())
         yield
         self.ledger.send('t', f'after {name}', retry_policy=PATIENT)
-        until(lambda: f'after {name}' in self.ledger.marks('end'), SECONDS, f'{name}: {self.worker.log()[self._read:]}')
+        until(lambda: f'after {name}' in self.ledger.marks('end'), seconds, f'{name}: {self.worker.log()[self._read:]}')
         log = self.worker.log()[self._read:]
         told = Counter(line.partition(' of ')[0][:30] for line in ours(log))
         assert all(count == 1 for count in told.values()), f'{name}: {told}\n{log}'
         assert log.count('Connection to broker lost') <= reconnects, f'{name}: {log}'
-        # Kombu 5.7 has one of its own where its script is gone.
-        assert 'Traceback' not in log or 'maybe_refresh_binding_expiry' in log, f'{name}: {log}'
+        # Kombu 5.7 has one of its own where its script is gone; Celery, of its green remote control.
+        ends = ('maybe_refresh_binding_expiry', 'celery/worker/pidbox.py')
+        assert 'Traceback' not in log or any(each in log for each in ends), f'{name}: {log}'
+        assert PASSWORD not in log
         assert self.worker.returncode is None
 
 
@@ -116,3 +121,95 @@ def test_a_worker_goes_on(server, own, pool):
         worker.terminate()
         assert worker.wait() == 0
         until(lambda: ledger.stray_keys() == [], what=str(ledger.stray_keys()))
+
+
+def test_an_outage_ends_no_lease(server, own):
+    """Longer than the lease: whoever lives renews before anybody looks who does not."""
+    redis = own('--appendonly', 'yes', '--appendfsync', 'always')
+    ledger = Ledger(redis, SHORT_LEASE, book=server)
+    with ledger.worker('threads', 2) as one, ledger.worker('prefork', 2) as other:
+        watches = Watch(one, ledger), Watch(other, ledger)
+        for number in range(4):
+            ledger.send('t', f'{number}', seconds=7, task='late')
+        ledger.until('start', 4)
+        with watches[0].fault('outage'), watches[1].fault('outage'):
+            redis.kill()
+            for worker in one, other:
+                worker.wait_for(r'(?s)Trying again in 4')
+            redis.start()
+        ledger.until('end', 4)
+        ledger.until_idle()
+        assert 'had ended' not in one.log() + other.log() and 'has ended' not in one.log() + other.log()
+    assert Counter(mark for mark in ledger.marks('start') if mark.isdigit()) == Counter('0123')
+
+
+def test_nothing_left_then_a_long_load_then_a_full_disk(server, own):
+    redis = own('--key-load-delay', '20000', '--loading-process-events-interval-bytes', '1024')
+    ledger = Ledger(redis, SHORT_LEASE, book=server)
+    with ledger.worker('solo', 1, ('--without-mingle',)) as worker:
+        watch = Watch(worker, ledger)
+        with watch.fault('restart'):
+            redis.kill()
+            redis.start()
+
+        client = redis.client()
+        client.mset({f'ballast {number}': 'x' for number in range(150)})
+        client.save()
+        with watch.fault('loading'):
+            redis.kill()
+            redis.start()
+            assert 'loading' in worker.log()
+
+        with watch.fault('disk'):
+            folder = client.config_get('dir')['dir']
+            gone = Path(folder, 'gone')
+            gone.mkdir()
+            client.config_set('dir', str(gone))
+            gone.rmdir()
+            client.config_set('save', '1 1')
+            client.bgsave()
+            until(lambda: client.info('persistence')['rdb_last_bgsave_status'] == 'err')
+            worker.wait_for('MISCONF')
+            client.config_set('save', '')
+
+
+@pytest.mark.parametrize('pool', ['prefork', 'gevent'])
+def test_connections_that_fall_silent(server, own, pool):
+    redis = own()
+    with Proxy(redis) as proxy:
+        ledger = Ledger(redis, book=server, url=proxy.url('qos'))
+        with ledger.worker(pool, 2) as worker:
+            ledger.send('t', 'before')
+            ledger.until('end', 1)
+            watch = Watch(worker, ledger)
+            with watch.fault('silence', seconds=25):
+                assert proxy.hang() >= 4
+            assert 'had ended' not in worker.log()
+            assert PASSWORD not in worker.log()
+
+
+def test_a_paused_worker(server):
+    """Its tasks run elsewhere; what it settles late changes nothing, and it works on."""
+    conf = {'broker_transport_options': {'qos': {'lease_seconds': 2, 'default_tenant': {'max_in_flight': 10}}}}
+    ledger = Ledger(server, conf)
+    with ledger.worker('threads', 2, options=('--prefetch-multiplier=1',)) as paused:
+        for number in range(2):
+            ledger.send('t', f'{number}', seconds=1, task='late')
+        ledger.until('start', 2)
+        paused.signal(signal.SIGSTOP)
+        with ledger.worker('threads', 2) as heir:
+            assert Counter(ledger.until('end', 2)) == Counter('01')
+            ledger.until_idle()
+            assert len(ours(heir.log())) == 1 and '2 tasks are delivered again' in heir.log()
+            heir.terminate()
+            heir.wait()
+        with Watch(paused, ledger).fault('pause', reconnects=1):
+            ledger.send('t', 'waiting', seconds=0.5, task='late')
+            paused.signal(signal.SIGCONT)
+            paused.wait_for('had ended: registered again')
+        ledger.until('end', 6)
+        ledger.until_idle()
+        assert Counter(ledger.marks('start')) == Counter({'0': 2, '1': 2, 'waiting': 1, 'after pause': 1})
+        paused.terminate()
+        assert paused.wait() == 0
+    until(lambda: ledger.stray_keys() == [], what=str(ledger.stray_keys()))
