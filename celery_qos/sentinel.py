@@ -7,8 +7,9 @@ from kombu.transport import redis as kombu_redis
 from kombu.utils.url import parse_url
 from redis import ConnectionPool
 from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
 from redis.retry import Retry
-from redis.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection
+from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool, SentinelManagedConnection
 
 from .address import SENTINEL_SCHEMES, TLSConnection
 from .errors import ConfigError
@@ -23,12 +24,27 @@ ANSWER_TIMEOUT = 1.0
 class Sentinels(Sentinel):
     """Asks the Sentinels for the master, and keeps no connection to them: they too may die."""
 
-    def discover_master(self, service_name: str) -> Any:
-        try:
-            return super().discover_master(service_name)
-        finally:
-            for sentinel in list(self.sentinels):
+    def discover_master(self, service_name: str) -> tuple[str, int]:
+        """Host and port of the master; who knew it is asked first the next time.
+
+        Raises:
+            MasterNotFoundError: none of them knows one that is up; says why, and no password.
+        """
+        answers = []
+        for sentinel in list(self.sentinels):
+            options = sentinel.get_connection_kwargs()
+            try:
+                state: Any = sentinel.sentinel_masters().get(service_name)
+                answer = 'it is down' if state else 'it is not known'
+            except RedisError as exc:
+                state, answer = None, str(exc)
+            finally:
                 sentinel.connection_pool.disconnect(inuse_connections=False)
+            if state and self.check_master_state(state, service_name):
+                self.sentinels = [sentinel, *(each for each in self.sentinels if each is not sentinel)]
+                return state['ip'], state['port']
+            answers.append(f'{options["host"]}:{options["port"]}: {answer}')
+        raise MasterNotFoundError(f'no Sentinel has a master {service_name!r}: {"; ".join(answers)}')
 
 
 class MasterTLSConnection(SentinelManagedConnection, TLSConnection):
@@ -54,6 +70,7 @@ class SentinelChannel(Channel, kombu_redis.SentinelChannel):
         if not options.get('ssl'):
             options = {name: value for name, value in options.items() if not name.startswith('ssl')}
         # Until the first connection it is a name only, by which a process tells one deployment from another.
+        params['port'] = 0
         params['host'] = f'{transport.master_name}@' + ','.join(f'{host}:{port}' for host, port in transport.sentinels)
         sentinels = Sentinels(
             transport.sentinels, min_other_sentinels=getattr(self, 'min_other_sentinels', 0), sentinel_kwargs=options)

@@ -11,7 +11,7 @@ __all__ = ('Proxy',)
 
 
 class Proxy:
-    """Forwards every connection, until it is told to forget those there are: both of their ends stay open, in silence."""
+    """Forwards every connection, until those that there are shall hang: both of their ends stay open, in silence."""
 
     def __init__(self, server: EmbeddedRedis) -> None:
         self._server = server

@@ -5,7 +5,6 @@ import signal
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from kombu.exceptions import OperationalError
@@ -143,7 +142,7 @@ def test_an_outage_ends_no_lease(server, own):
     assert Counter(mark for mark in ledger.marks('start') if mark.isdigit()) == Counter('0123')
 
 
-def test_nothing_left_then_a_long_load_then_a_full_disk(server, own):
+def test_nothing_left_then_a_long_load_then_no_replica(server, own):
     redis = own('--key-load-delay', '20000', '--loading-process-events-interval-bytes', '1024')
     ledger = Ledger(redis, SHORT_LEASE, book=server)
     with ledger.worker('solo', 1, ('--without-mingle',)) as worker:
@@ -160,17 +159,10 @@ def test_nothing_left_then_a_long_load_then_a_full_disk(server, own):
             redis.start()
             assert 'loading' in worker.log()
 
-        with watch.fault('disk'):
-            folder = client.config_get('dir')['dir']
-            gone = Path(folder, 'gone')
-            gone.mkdir()
-            client.config_set('dir', str(gone))
-            gone.rmdir()
-            client.config_set('save', '1 1')
-            client.bgsave()
-            until(lambda: client.info('persistence')['rdb_last_bgsave_status'] == 'err')
-            worker.wait_for('MISCONF')
-            client.config_set('save', '')
+        with watch.fault('no replica'):
+            client.config_set('min-replicas-to-write', 1)
+            worker.wait_for('(?s)Cannot connect.*Not enough good replicas')
+            client.config_set('min-replicas-to-write', 0)
 
 
 @pytest.mark.parametrize('pool', ['prefork', 'gevent'])
