@@ -34,7 +34,8 @@ class Sentinels(Sentinel):
         for sentinel in list(self.sentinels):
             options = sentinel.get_connection_kwargs()
             try:
-                state: Any = sentinel.sentinel_masters().get(service_name)
+                masters: Any = sentinel.sentinel_masters()
+                state = masters.get(service_name)
                 answer = 'it is down' if state else 'it is not known'
             except RedisError as exc:
                 state, answer = None, str(exc)

@@ -304,7 +304,11 @@ class Channel(kombu_redis.Channel):
 
     def _size(self, queue: str) -> int:
         if self._transient_ttl_ms(queue) is not None:
-            return super()._size(queue)
+            # Redis 6.2 refuses every transaction where memory is full.
+            with self._create_client().pipeline(transaction=False) as pipe:
+                for step in self.priority_steps:
+                    pipe.llen(self._q_for_pri(queue, step))
+                return sum(pipe.execute())
         return self.store.size(queue) or 0
 
     def _purge(self, queue: str) -> int:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import celery
 import pytest
 from kombu.exceptions import OperationalError
 
@@ -67,9 +68,12 @@ class Watch:
         told = Counter(line.partition(' of ')[0][:30] for line in ours(log))
         assert all(count == 1 for count in told.values()), f'{name}: {told}\n{log}'
         assert log.count('Connection to broker lost') <= reconnects, f'{name}: {log}'
-        # Kombu 5.7 has one of its own where its script is gone; Celery, of its green remote control.
-        ends = ('maybe_refresh_binding_expiry', 'celery/worker/pidbox.py')
-        assert 'Traceback' not in log or any(each in log for each in ends), f'{name}: {log}'
+        # Kombu 5.7 has one of its own where its script is gone; Celery, of its green remote control, and before 5.7 of
+        # every connection that is lost.
+        theirs = ('maybe_refresh_binding_expiry', 'celery/worker/pidbox.py')
+        if celery.VERSION >= (5, 7):
+            assert 'Traceback' not in log or any(each in log for each in theirs), f'{name}: {log}'
+        assert 'the lease thread' not in log
         assert PASSWORD not in log
         assert self.worker.returncode is None
 
@@ -143,7 +147,7 @@ def test_an_outage_ends_no_lease(server, own):
 
 
 def test_nothing_left_then_a_long_load_then_no_replica(server, own):
-    redis = own('--key-load-delay', '20000', '--loading-process-events-interval-bytes', '1024')
+    redis = own('--key-load-delay', '20000', '--rdbcompression', 'no')
     ledger = Ledger(redis, SHORT_LEASE, book=server)
     with ledger.worker('solo', 1, ('--without-mingle',)) as worker:
         watch = Watch(worker, ledger)
@@ -152,7 +156,7 @@ def test_nothing_left_then_a_long_load_then_no_replica(server, own):
             redis.start()
 
         client = redis.client()
-        client.mset({f'ballast {number}': 'x' for number in range(150)})
+        client.mset({f'ballast {number}': 'x' * 100_000 for number in range(150)})
         client.save()
         with watch.fault('loading'):
             redis.kill()
