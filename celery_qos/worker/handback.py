@@ -35,7 +35,7 @@ class HandBack:
 
     def attach(self, channel: Any) -> None:
         """The worker reads through `channel` now."""
-        self._channel, self._store = channel, channel.new_store()
+        self._channel = channel
 
     def begin(self, stopped: bool = False) -> None:
         """Take nothing any more, and hand back what has not begun.
@@ -64,7 +64,7 @@ class HandBack:
         # A green pool's loop may just wait for the next event.
         channel.connection.cycle.turn_again()
         if first or tags:
-            native.start_thread(lambda: _send(self._store, channel, tags))
+            native.start_thread(lambda: _send(channel, tags))
 
     def _take_back(self, stopped: bool) -> Iterator[Any]:
         consumer = self._consumer
@@ -83,7 +83,9 @@ class HandBack:
                             and request._apply_result is None and not request.acknowledged]
 
 
-def _send(store: Store, channel: Any, tags: list[str]) -> None:
+def _send(channel: Any, tags: list[str]) -> None:
+    # Its own: where sockets are gevent's, they are of the thread that made them.
+    store: Store = channel.new_store()
     entries: dict[str, list[str]] = {}
     for queue, entry_id in map(parse_delivery_tag, tags):
         entries.setdefault(queue, []).append(entry_id)
@@ -95,6 +97,8 @@ def _send(store: Store, channel: Any, tags: list[str]) -> None:
     except (RedisError, OSError) as exc:
         logger.warning('cannot hand back %d tasks that were not started (%s): they go back when the worker ends',
                        len(tags), reason(exc))
+    finally:
+        store.client.connection_pool.disconnect()
 
 
 def eta_entries(timer: Any) -> list[Any]:

@@ -1,0 +1,51 @@
+"""The Redis servers: the broker, which is killed and comes back with its data, and the one that keeps the ledger."""
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Optional
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from celery_qos.embedded import EmbeddedRedis
+
+__all__ = ('Broker', 'Keeper')
+
+
+class Keeper(EmbeddedRedis):
+    """Keeps the ledger and the results of chords. Its log is a file, as it lives long."""
+
+    def __init__(self, binary: Optional[Path] = None, *arguments: str) -> None:
+        super().__init__(binary, *arguments)
+        self.logfile = Path(self._folder, 'redis.log')
+        self._arguments += ('--logfile', str(self.logfile))
+
+    @property
+    def socket_folder(self) -> str:
+        return os.path.dirname(self.socket)
+
+
+class Broker(Keeper):
+    """Loses nothing that it has confirmed: its append-only file is on disk before it answers."""
+
+    def __init__(self, binary: Optional[Path] = None) -> None:
+        super().__init__(binary, '--appendonly', 'yes', '--appendfsync', 'always',
+                         '--auto-aof-rewrite-min-size', '16mb')
+
+    def crash(self, pause: float) -> None:
+        """End as by kill -9, and come back after `pause` seconds."""
+        self.kill()
+        time.sleep(pause)
+        self.start()
+
+    def shut_down(self, pause: float) -> None:
+        """End by SHUTDOWN NOSAVE, and come back."""
+        try:
+            self.client().shutdown(nosave=True)
+        except RedisConnectionError:
+            pass
+        assert self._process is not None
+        self._process.communicate()
+        time.sleep(pause)
+        self.start()
