@@ -231,6 +231,7 @@ class Reader:
         """The server refused a read: the group is gone (deleted by hand, or the data lost), or it cannot serve now."""
         text = str(exc)
         if not text.startswith(('NOGROUP', 'UNBLOCKED')) or 'instance state changed' in text:
+            self._channel.store.note_refusal()
             self._drop(text)
         logger.warning('the consumer group was deleted (%s): made anew', exc)
         self._channel.redeclare(self.queues)

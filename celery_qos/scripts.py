@@ -11,17 +11,22 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
-__all__ = ('Script', 'script', 'unavailable')
+__all__ = ('Script', 'WritesRefused', 'script', 'unavailable')
 
 _LUA = files(__package__) / 'lua'
 #: The line by which a Lua file names the pieces it stands on.
 _INCLUDE = re.compile(r'^-- include (.+)\n', re.MULTILINE)
 
+
+class WritesRefused(RedisConnectionError):
+    """The server takes no writes now."""
+
+
 #: Errors of a server that will do again later. Redis before 7 hides the code inside a script's error.
 _UNAVAILABLE: dict[str, type[RedisError]] = {
     'READONLY': ReadOnlyError, 'OOM': OutOfMemoryError,
     # Its disk is full, or too few replicas follow it: redis-py has no class for these.
-    'MISCONF': RedisConnectionError, 'NOREPLICAS': RedisConnectionError}
+    'MISCONF': WritesRefused, 'NOREPLICAS': WritesRefused}
 
 #: After it, Redis quotes arguments.
 _QUOTED = ', with args beginning with:'

@@ -7,13 +7,13 @@ from itertools import islice
 from typing import Any, NamedTuple, Optional, Union
 
 from redis import Redis
-from redis.exceptions import NoPermissionError, ResponseError
+from redis.exceptions import NoPermissionError, ReadOnlyError, ResponseError
 
 from . import keys
 from .checks import hint
 from .errors import ConfigError, QueueFull, SchemaMismatch, UnsupportedServer
 from .notices import Notices
-from .scripts import script, unavailable
+from .scripts import WritesRefused, script, unavailable
 
 __all__ = ('Store', 'Delivery', 'Delayed', 'Recovery', 'Sweep', 'Tracked', 'SCHEMA_VERSION', 'MINIMUM_SERVER')
 
@@ -25,6 +25,9 @@ MINIMUM_SERVER = (6, 2)
 _IDS_PER_CALL = 1000
 #: Spelled namespaces that are kept.
 _MAX_NAMESPACES = 1000
+
+#: Databases whose server refused a write lately, by `Store.identity`.
+_refusing: set[tuple] = set()
 
 Fields = Mapping[str, Union[str, bytes]]
 
@@ -130,7 +133,15 @@ class Store:
         return self.prefix, *(str(options.get(name)) for name in names)
 
     def _run(self, name: str, queue: str, *args):
-        return script(name)(self.client, [self.namespace(queue)], *args)
+        try:
+            return script(name)(self.client, [self.namespace(queue)], *args)
+        except (ReadOnlyError, WritesRefused):
+            self.note_refusal()
+            raise
+
+    def note_refusal(self) -> None:
+        """The server refused a write: new connections ask whether it still does, so that who reconnects waits."""
+        _refusing.add(self.identity)
 
     # -- the server and the queue
 
@@ -138,16 +149,18 @@ class Store:
         """Raise `UnsupportedServer` where the server is too old. A user without the right to ask is trusted.
 
         Raises:
-            RedisError: it takes no writes now, being a replica, or for a reason of its own.
+            RedisError: it refused a write lately, being a replica or for a reason of its own, and still does.
         """
-        try:
-            self.client.delete(f'{self.namespace("")}:probe')
-        except NoPermissionError:
-            pass
-        except ResponseError as exc:
-            if refusal := unavailable(exc):
-                raise refusal from exc
-            raise
+        if self.identity in _refusing:
+            try:
+                self.client.delete(f'{self.namespace("")}:probe')
+            except NoPermissionError:
+                pass
+            except ResponseError as exc:
+                if refusal := unavailable(exc):
+                    raise refusal from exc
+                raise
+            _refusing.discard(self.identity)
         try:
             version = str(self.client.info('server')['redis_version'])
         except NoPermissionError:

@@ -113,7 +113,7 @@ def test_a_worker_goes_on(server, own, pool):
             redis.start()
         until(lambda: {f'kept {number}' for number in range(4)} <= set(ledger.marks('end')), SECONDS, worker.log())
 
-        with watch.fault('replica'):
+        with watch.fault('replica', reconnects=2):
             client.replicaof('127.0.0.1', 1)
             worker.wait_for('(?s)again in .*read only replica.* again in ')
             client.replicaof('NO', 'ONE')
@@ -163,7 +163,7 @@ def test_nothing_left_then_a_long_load_then_no_replica(server, own):
             redis.start()
             assert 'loading' in worker.log()
 
-        with watch.fault('no replica'):
+        with watch.fault('no replica', reconnects=2):
             client.config_set('min-replicas-to-write', 1)
             worker.wait_for('(?s)Cannot connect.*Not enough good replicas')
             client.config_set('min-replicas-to-write', 0)
