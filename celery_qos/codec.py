@@ -65,11 +65,15 @@ def decode(delivery: Delivery) -> dict[str, Any]:
         body = fields[b'body']
     except KeyError as exc:
         raise ValueError(f'field {exc.args[0]!r} is missing') from exc
-    except (TypeError, AttributeError, RecursionError) as exc:
-        raise ValueError(f'properties or headers: {exc!r}') from exc
+    except Exception as exc:
+        # JSON may name a type, such as a decimal, which raises errors of its own.
+        raise ValueError(f'properties or headers: {type(exc).__name__}') from exc
     info = properties.setdefault('delivery_info', {}) if isinstance(properties, dict) else None
     if not isinstance(info, dict) or not isinstance(headers, dict):
         raise ValueError('properties, delivery_info and headers are not JSON objects')
+    if not isinstance(headers.get('task', ''), str) or isinstance(headers.get('id'), (list, dict)):
+        raise ValueError('the name or the id of its task is of a wrong type')
+    properties.pop('body_encoding', None)       # the body is as it is
     properties['delivery_tag'] = delivery_tag(delivery.queue, delivery.entry_id)
     if b'redelivered' in fields:
         # AMQP has the mark in the delivery info; Kombu's Redis transport, in the headers too.
@@ -87,7 +91,7 @@ def object_of(text: Optional[bytes]) -> dict[str, Any]:
     """The JSON object that a field holds; an empty one where it holds none."""
     try:
         value = loads((text or b'').decode())
-    except (ValueError, TypeError, AttributeError, RecursionError):
+    except Exception:
         return {}
     return value if isinstance(value, dict) else {}
 

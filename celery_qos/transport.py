@@ -64,7 +64,13 @@ class QoS(virtual.QoS):
         if requeue:
             self.channel.requeue(delivery_tag, counted=True)
         else:
-            self.channel.bury(delivery_tag, 'rejected')
+            self.bury(delivery_tag, 'rejected')
+            return
+        self._quick_ack(delivery_tag)
+
+    def bury(self, delivery_tag: str, reason: str) -> None:
+        """As a reject for good, but the dead letter says why."""
+        self.channel.bury(delivery_tag, reason)
         self._quick_ack(delivery_tag)
 
     def restore_unacked(self) -> list:
@@ -188,7 +194,8 @@ class Channel(kombu_redis.Channel):
         options = self.config.of(queue)
         percent = percent_of(options.evaluate, message) if options.evaluate and not sub_queue else None
         # A retry was admitted before: refused now, it would be lost.
-        exempt = bool(headers.get('retries'))
+        retries = headers.get('retries')
+        exempt = isinstance(retries, int) and retries > 0
         # Kombu publishes the same properties again where a try failed and it may or may not have reached Redis.
         message_id = properties.setdefault('deduplication_id', properties['delivery_tag'])
         task = (queue, key, self._step_of(message), encode(message, key))
@@ -378,14 +385,14 @@ class Channel(kombu_redis.Channel):
     def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Any:
         if self._transient_ttl_ms(queue) is not None:
             return super().basic_get(queue, no_ack, **kwargs)
-        delivery = self.lease.get(queue)
-        if delivery is None:
-            return None
-        tag = delivery_tag(delivery.queue, delivery.entry_id)
-        self._got.add(tag)
-        raw = self.reader.decode(delivery)
-        if raw is None:
-            return self.basic_get(queue, no_ack, **kwargs)
+        raw = None
+        while raw is None:      # what is no message is a dead letter
+            delivery = self.lease.get(queue)
+            if delivery is None:
+                return None
+            tag = delivery_tag(delivery.queue, delivery.entry_id)
+            self._got.add(tag)
+            raw = self.reader.decode(delivery)
         message = self.Message(raw, channel=self)
         if no_ack:
             self.settle(tag)

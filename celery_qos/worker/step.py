@@ -14,6 +14,7 @@ from . import panel
 from .discarded import Discarded
 from .handback import HandBack, eta_entries, requests_of
 from .lease import Lease, keep_nothing
+from .poison import guard
 from .runs import Run, watch
 
 __all__ = ('Slots',)
@@ -46,6 +47,7 @@ class Slots(bootsteps.StartStopStep):
         _call_before(consumer.controller, 'wait_for_soft_shutdown', self._on_cold_shutdown)
         close = consumer.blueprint.on_close
         consumer.blueprint.on_close = lambda: self._before_close(consumer, close)
+        guard(consumer)
 
     def start(self, consumer: Any) -> None:
         consumer.on_close = lambda: self._before_reconnect(consumer)

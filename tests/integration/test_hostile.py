@@ -1,0 +1,138 @@
+"""Messages that no worker can run, and programs that mean no good: each ends somewhere, and stops nobody else."""
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+import celery_qos
+from celery_qos import keys
+
+from ..until import until
+from .ledger import Ledger
+
+POOLS = ['prefork', 'threads', 'solo', 'gevent']
+NS = keys.namespace('celery')
+TASK = 'tests.integration.apps.ledger.early'
+SECRET = 'SECRET'
+BODY = json.dumps([['t', SECRET, 0], {}, {}])
+HEADERS: dict[str, Any] = {'task': TASK, 'id': 'poison', 'lang': 'py', 'argsrepr': SECRET}
+
+
+def entry(body: Any = BODY, headers: Any = HEADERS, properties: Any = None, **others: Any) -> dict[str, Any]:
+    """The fields of an entry as the transport writes them; what is None is not there."""
+    fields = {'tenant': 't', 'body': body, 'headers': headers, 'properties': {} if properties is None else properties,
+              'content-type': 'application/json', 'content-encoding': 'utf-8', **others}
+    return {name: value if isinstance(value, (str, bytes)) else json.dumps(value)
+            for name, value in fields.items() if value is not None}
+
+
+def with_headers(**headers: Any) -> dict[str, Any]:
+    """Headers that are given as None are not there."""
+    return entry(headers={name: value for name, value in {**HEADERS, **headers}.items() if value is not None})
+
+
+#: What no worker can run, by the reason that its dead letter has.
+POISON = {
+    'fields missing': ({'junk': 'x'}, "malformed: field b'properties' is missing"),
+    'no body': (entry(body=None), "malformed: field b'body' is missing"),
+    'not UTF-8': (entry(properties=b'\xff'), 'malformed: properties or headers: UnicodeDecodeError'),
+    'not UTF-8 outside': (entry(**{'content-type': b'\xff'}), 'malformed: .*'),
+    'properties are a list': (entry(properties=[]), 'malformed: .* not JSON objects'),
+    'delivery_info is a list': (entry(properties={'delivery_info': []}), 'malformed: .* not JSON objects'),
+    'headers are text': (entry(headers='x'), 'malformed: .*'),
+    'a decimal that is none': (entry(headers='{"x": {"__type__": "decimal", "__value__": "junk"}}'),
+                               'malformed: properties or headers: InvalidOperation'),
+    'deep': (entry(headers='[' * 100000), 'malformed: .*'),
+    'the task is a list': (with_headers(task=['x']), 'malformed: .* wrong type'),
+    'the task is an object': (with_headers(task={}), 'malformed: .* wrong type'),
+    'the task is a number': (with_headers(task=5), 'malformed: .* wrong type'),
+    'the id is a list': (with_headers(id=['x']), 'malformed: .* wrong type'),
+    'no id': (with_headers(id=None), 'malformed: ValueError: it has no id'),
+    'no id, and unknown': (with_headers(id=None, task='unknown'), 'malformed: ValueError: it has no id'),
+    'unknown task': (with_headers(task='unknown'), 'rejected'),
+    'body is no JSON': (entry(body='junk'), 'malformed: DecodeError.*'),
+    'body is binary': (entry(body=b'\xff\xfe'), 'malformed: DecodeError.*'),
+    'body is empty': (entry(body=''), 'malformed: ValueError: its body .*'),
+    'body is a number': (entry(body='5'), 'malformed: ValueError: its body .*'),
+    'body is null': (entry(body='null'), 'malformed: ValueError: its body .*'),
+    'body has one part': (entry(body='[1]'), 'malformed: ValueError: its body .*'),
+    'kwargs are a list': (entry(body='[[], [], {}]'), 'malformed: ValueError: its body .*'),
+    'options are a number': (entry(body='[[], {}, 5]'), 'malformed: ValueError: its body .*'),
+    'body is an object': (entry(body='{"a": 1}'), 'malformed: ValueError: its body .*'),
+    'pickle': (entry(**{'content-type': 'application/x-python-serialize'}), 'malformed: ContentDisallowed: .*'),
+    'a type that is none': (entry(**{'content-type': 'junk'}), 'malformed: ContentDisallowed: .*'),
+    'a charset that is none': (entry(**{'content-type': 'text/plain', 'content-encoding': 'junk'}), 'malformed: .*'),
+    'compressed by nothing': (with_headers(compression='junk'), 'malformed: KeyError'),
+    'compressed with junk': (with_headers(compression='application/x-gzip'), 'malformed: .*'),
+    'eta is junk': (with_headers(eta='junk'), 'rejected'),
+    'eta is a number': (with_headers(eta=5), 'rejected'),
+    'expires is junk': (with_headers(expires='junk'), 'rejected'),
+    'expires is a list': (with_headers(expires=[1]), 'rejected'),
+    'timelimit is a number': (with_headers(timelimit=5), 'malformed: ValueError: its timelimit .*'),
+    'timelimit is text': (with_headers(timelimit=['a', 'b']), 'malformed: ValueError: its timelimit .*'),
+    'stamps are a number': (with_headers(stamped_headers=5), 'malformed: TypeError'),
+    'protocol 1, no JSON': (entry(headers={}, body='junk'), 'malformed: DecodeError.*'),
+    'protocol 1, no task': (entry(headers={}, body='{}'), 'rejected'),
+    'protocol 1, a list': (entry(headers={}, body='[]'), 'rejected'),
+    'protocol 1, the task is a list': (entry(headers={}, body='{"task": [], "id": "x"}'), 'malformed: TypeError'),
+    'protocol 1, unknown': (entry(headers={}, body='{"task": "unknown", "id": "x"}'), 'rejected'),
+    'protocol 1, unknown, no id': (entry(headers={}, body='{"task": "unknown"}'), 'malformed: KeyError'),
+    'protocol 1, kwargs are a list': (entry(headers={}, body=json.dumps({'task': TASK, 'id': 'x', 'kwargs': [1]})),
+                                      'rejected'),
+}
+#: What looks odd and runs nevertheless.
+ODD = {
+    'a content encoding of another kind': entry(**{'content-encoding': ''}),
+    'a body encoding': entry(properties={'body_encoding': 'base64'}),
+    'the id is a number': with_headers(id=5),
+    'retries are text': with_headers(retries='x'),
+    'retries are less than none': with_headers(retries=-1),
+    'retries are many': with_headers(retries=10 ** 30),
+    'priority is text': entry(properties={'priority': 'x'}),
+    'expires very late': with_headers(expires='9999-12-31T23:59:59'),
+    'eta long past': with_headers(eta='0001-01-02T00:00:00+00:00'),
+    'more fields': entry(other='x', tracked='junk', deliveries='junk', redelivered='junk', enqueued='junk'),
+    'tracked of nobody': entry(tracked='1.0', tenant=b'\xff', sub='none'),
+}
+
+
+def letters(ledger: Ledger) -> list:
+    return list(celery_qos.control(ledger.app).dead_letters())
+
+
+@pytest.mark.parametrize('pool', POOLS)
+def test_poison_stops_no_worker(server, pool):
+    ledger, egress = Ledger(server), keys.egress(NS)
+    good, bad = {'first', *ODD}, set()
+    ledger.send('t', 'first')
+    with ledger.worker(pool) as worker:
+        ledger.until('end', 1)
+        for task in 'early', 'late':
+            for name, (fields, _) in POISON.items():
+                fields = {field: value.replace(TASK, TASK.replace('early', task)) if isinstance(value, str) else value
+                          for field, value in fields.items()}
+                ledger.redis.xadd(egress, {**fields, 'name': f'{task}: {name}'})
+                ledger.send('t', f'good {task} {name}', task=task)
+                bad.add(f'{task}: {name}')
+                good.add(f'good {task} {name}')
+        for name, fields in ODD.items():
+            ledger.redis.xadd(egress, {**fields, 'body': BODY.replace(SECRET, name)})
+        until(lambda: set(ledger.marks('end')) >= good or worker.returncode is not None, 40)
+        assert worker.returncode is None, worker.log()
+        until(lambda: len(letters(ledger)) >= len(bad), 10)
+        ledger.until_idle()
+        assert sorted(ledger.marks('end')) == sorted(good)
+        reasons = {letter.other[b'name'].decode(): letter.reason for letter in letters(ledger)}
+        assert set(reasons) == bad and len(letters(ledger)) == len(bad)
+        assert {name: reason for name, reason in reasons.items()
+                if not re.fullmatch(POISON[name.partition(': ')[2]][1], reason)} == {}
+        ours = [line for line in worker.log().splitlines() if 'dead letters' in line]
+        # Of the others Celery's log has enough.
+        assert len(ours) == len([reason for reason in reasons.values() if reason != 'rejected']), worker.log()
+        assert not any(SECRET in line for line in ours)
+        worker.terminate()
+        assert worker.wait() == 0
+    assert ledger.stray_keys() == [keys.dead(NS)]
