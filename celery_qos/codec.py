@@ -1,7 +1,7 @@
 """A Kombu message as the fields of a stream entry, readable in redis-cli, and back."""
 from __future__ import annotations
 
-from datetime import timezone
+from datetime import datetime, timezone
 from math import ceil
 from typing import Any, Optional
 
@@ -10,7 +10,7 @@ from kombu.utils.json import dumps, loads
 
 from .store import Delivery, Tracked
 
-__all__ = ('encode', 'decode', 'object_of', 'due_ms', 'tracked', 'delivery_tag', 'parse_delivery_tag')
+__all__ = ('encode', 'decode', 'object_of', 'time_of', 'due_ms', 'tracked', 'delivery_tag', 'parse_delivery_tag')
 
 #: Properties that are of one publication.
 _OF_PUBLICATION = ('delivery_tag', 'deduplication_id')
@@ -94,6 +94,14 @@ def object_of(text: Optional[bytes]) -> dict[str, Any]:
     except Exception:
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def time_of(ms: float) -> datetime:
+    """That many ms after the epoch; as late as can be said for what is later."""
+    try:
+        return datetime.fromtimestamp(ms / 1000, timezone.utc)
+    except (ValueError, OverflowError, OSError):
+        return datetime.max.replace(tzinfo=timezone.utc)
 
 
 def tracked(delivery: Delivery) -> Optional[Tracked]:

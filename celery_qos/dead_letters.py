@@ -1,14 +1,15 @@
 """The tasks of a queue that could not be delivered, or found no room."""
 from __future__ import annotations
 
-import json
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, Optional
 
-from .codec import object_of
+from kombu.utils.json import dumps
+
+from .codec import object_of, time_of
 from .path import keys_of
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class DeadLetters:
         """Write each as a line of JSON; returns how many there are. They stay where they are."""
         written = 0
         for letter in self:
-            file.write(json.dumps(letter.as_json) + '\n')
+            file.write(dumps(letter.as_json) + '\n')
             written += 1
         return written
 
@@ -110,7 +111,7 @@ def _letter(letter_id: str, fields: dict[bytes, bytes]) -> DeadLetter:
     headers, keys = object_of(fields.get(b'headers')), keys_of(text[b'tenant'])
     return DeadLetter(
         letter_id, text[b'reason'], _time(letter_id), _time(text[b'enqueued']) if text[b'enqueued'] else None,
-        int(text[b'deliveries']) if text[b'deliveries'].isdecimal() else 0,
+        _number(text[b'deliveries']),
         keys[0] if len(keys) == 1 else tuple(keys), text[b'sub'], str(headers.get('id', '')),
         str(headers.get('task', '')), headers, object_of(fields.get(b'properties')), fields.get(b'body', b''),
         {name: value for name, value in fields.items() if name not in _KNOWN})
@@ -119,4 +120,8 @@ def _letter(letter_id: str, fields: dict[bytes, bytes]) -> DeadLetter:
 def _time(entry_id: str) -> datetime:
     """When the server made an entry of a stream."""
     ms, _, _ = entry_id.partition('-')
-    return datetime.fromtimestamp(int(ms) / 1000 if ms.isdecimal() else 0, timezone.utc)
+    return time_of(_number(ms))
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() and len(text) < 20 else 0

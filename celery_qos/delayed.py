@@ -3,10 +3,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from .codec import object_of
+from .codec import object_of, time_of
 from .path import keys_of
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class DelayedTasks:
 
 def _task(delayed: Delayed) -> DelayedTask:
     headers = object_of(delayed.fields.get(b'headers'))
-    keys = keys_of(delayed.tenant)
+    keys, retries = keys_of(delayed.tenant), headers.get('retries')
     return DelayedTask(
         str(headers.get('id', '')), str(headers.get('task', '')), keys[0] if len(keys) == 1 else tuple(keys),
-        delayed.sub_queue, datetime.fromtimestamp(delayed.due_ms / 1000, timezone.utc), headers.get('retries') or 0)
+        delayed.sub_queue, time_of(delayed.due_ms), retries if isinstance(retries, int) else 0)

@@ -11,7 +11,7 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
-__all__ = ('Script', 'WritesRefused', 'script', 'unavailable')
+__all__ = ('Script', 'WritesRefused', 'WrongType', 'script', 'unavailable')
 
 _LUA = files(__package__) / 'lua'
 #: The line by which a Lua file names the pieces it stands on.
@@ -30,6 +30,10 @@ _UNAVAILABLE: dict[str, type[RedisError]] = {
 
 #: After it, Redis quotes arguments.
 _QUOTED = ', with args beginning with:'
+
+
+class WrongType(ResponseError):
+    """A key of the queue was overwritten by hand with something else."""
 
 
 class Script:
@@ -58,6 +62,8 @@ class Script:
                 raise type(exc)(text) from None
             if refusal := unavailable(exc):
                 raise refusal from exc
+            if 'WRONGTYPE' in str(exc):
+                raise WrongType(str(exc)) from exc
             raise
 
 

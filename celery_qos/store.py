@@ -190,7 +190,7 @@ class Store:
             raise SchemaMismatch(queue, stored.decode(), SCHEMA_VERSION)
         self._streams[queue] = streams
         if contradicted:
-            raise ConfigError(_contradiction(queue, json.loads(contradicted[0]), structure or {}))
+            raise ConfigError(_contradiction(queue, _options(contradicted[0]) or {}, structure or {}))
 
     def is_configured(self, queue: str) -> bool:
         """Whether any process's config of it is stored."""
@@ -324,15 +324,16 @@ class Store:
     def waiting(self, queue: str) -> dict[str, int]:
         """Tasks that wait in tenants' streams, by tenant; where there are sub-queues, by ``sub-queue:tenant``."""
         found: Any = self.client.hgetall(keys.waiting(self.namespace(queue)))
-        ids = {each.decode(): int(count) for each, count in found.items() if b':' in each}
+        ids = {_text(each): int(count) for each, count in found.items() if b':' in each and count.isdigit()}
         return {each.removeprefix(':'): count for each, count in ids.items()}
 
     # -- tasks that wait for their time
 
     def delayed(self, queue: str, after: tuple[str, int | str] = ('', ''), count: int = 100) -> list[Delayed]:
         """The delayed tasks past the one of this place and due time, the earliest first."""
-        return [Delayed(place.decode(), int(due), tenant.decode(), sub_queue.decode(), _fields(flat))
-                for place, due, tenant, sub_queue, *flat in self._run('delayed', queue, *after, count)]
+        place, due = after
+        return [Delayed(_text(place), int(due), _text(tenant), _text(sub_queue), _fields(flat))
+                for place, due, tenant, sub_queue, *flat in self._run('delayed', queue, _bytes(place), due, count)]
 
     def count_delayed(self, queue: str) -> int:
         return self.client.zcard(keys.delayed(self.namespace(queue)))
@@ -403,7 +404,7 @@ class Store:
             return Sweep(False)
         moved, due_ms, idle_threshold, idle_timeout_ms, discarded, *flat = reply
         parts = iter(flat)
-        recoveries = tuple(Recovery(consumer.decode(), tasks, died, bool(done))
+        recoveries = tuple(Recovery(_text(consumer), tasks, died, bool(done))
                            for consumer, tasks, died, done in zip(parts, parts, parts, parts))
         self._note_dead(queue, sum(recovery.died for recovery in recoveries))
         return Sweep(True, moved, None if due_ms < 0 else due_ms, idle_threshold, idle_timeout_ms / 1000, discarded,
@@ -447,22 +448,23 @@ class Store:
         if of.startswith('tenant:') and keys.PART not in of:
             fields += ['default', 'set:default']
         found: Any = self.client.hmget(keys.settings(self.namespace(queue)), fields)
-        own, overrides, *defaults = (None if text is None else json.loads(text) for text in found)
+        own, overrides, *defaults = map(_options, found)
         if own is None:
             own = {name: value for each in defaults if each for name, value in each.items()}
         return {**own, **(overrides or {})}
 
     def sub_queues(self, queue: str) -> list[str]:
         """Names of the declared sub-queues, in order."""
-        return list(self.settings(queue, 'queue').get('queues') or ())
+        names = self.settings(queue, 'queue').get('queues')
+        return names if isinstance(names, list) else []
 
     def counters(self, queue: str) -> dict[tuple[str, str], int]:
         """What became of tasks that found no room: (`on_full`, sub-queue) to how many."""
         found: Any = self.client.hgetall(keys.settings(self.namespace(queue)))
         counts = {}
         for field, value in found.items():
-            kind, _, rest = field.decode().partition(':')
-            if kind == 'count':
+            kind, _, rest = _text(field).partition(':')
+            if kind == 'count' and value.isdigit():
                 on_full, _, sub_queue = rest.partition(':')
                 counts[on_full, sub_queue] = int(value)
         return counts
@@ -482,8 +484,10 @@ class Store:
 
     def transient_ttl_ms(self, queue: str) -> Optional[int]:
         """How long a reply queue's messages are kept, or None where the queue is not one of Kombu's own."""
-        value = self.client.get(keys.transient(self.namespace(queue)))
-        return None if value is None else int(value)
+        try:
+            return int(self.client.get(keys.transient(self.namespace(queue))) or 0) or None
+        except (ValueError, ResponseError):
+            return None     # what was set by hand marks nothing
 
     # -- the event loop's reader, which sends and parses by itself
 
@@ -551,6 +555,24 @@ def _delivery(queue: str, name: str, flat: list[bytes]) -> Delivery:
 def _fields(flat: list[bytes]) -> dict[bytes, bytes]:
     pairs = iter(flat)
     return dict(zip(pairs, pairs))
+
+
+def _text(value: bytes) -> str:
+    """Text that `_bytes` makes the same bytes of, whoever wrote them."""
+    return value.decode(errors='surrogateescape')
+
+
+def _bytes(value: str) -> bytes:
+    return value.encode(errors='surrogateescape')
+
+
+def _options(text: Optional[bytes]) -> Optional[dict[str, Any]]:
+    """None where there are none; as in the scripts, what is no JSON object counts as not said."""
+    try:
+        value = json.loads(text or b'')
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _ms(seconds: float) -> int:

@@ -7,10 +7,10 @@ for i = 2, #ARGV do
   local stream, id = egress.place_of(ARGV[i])
   local key = keys.egress(stream)
   local entry = redis.call('XRANGE', key, id, id)[1]
+  if entry then dead.add(ARGV[1], entry[2]) end
   redis.call('XACK', key, keys.GROUP, id)
   if entry then
     redis.call('XDEL', key, id)
-    dead.add(ARGV[1], entry[2])
     limits.vacate_entry(entry[2])
     buried = buried + 1
   end

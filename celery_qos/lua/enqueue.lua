@@ -83,8 +83,8 @@ local function drop_oldest(ids)
 end
 
 -- A key of another type raises before the task is written: its publisher is told that it was not.
-fair.check_types()
 ids = admit.ids_of(sub, tenant)
+fair.check_types(ids)
 local no_room = not exempt and full(ids)
 local drops = no_room and no_room.on_full == 'drop-oldest'
   and (due or redis.call('HEXISTS', keys.WAITING, ids[#ids]) == 1)
@@ -112,6 +112,7 @@ admit.join(ids, priority, fields)
 if drops then drop_oldest(ids) end
 if free > 0 then
   -- A user who must not read tasks leaves that to a sweep.
-  if dispatch.is_allowed() then dispatch.fill(free) else bell.ring() end
+  -- The task is there: an error that keeps others from being dispatched is for the sweep to tell.
+  if dispatch.is_allowed() then pcall(dispatch.fill, free) else bell.ring() end
 end
 return done(drops and 'dropped' or 'waits')

@@ -12,7 +12,6 @@ for i = 2, #ARGV do
   local letter = redis.call('XRANGE', keys.DEAD, ARGV[i], ARGV[i])[1]
   if letter then
     found = found + 1
-    redis.call('XDEL', keys.DEAD, ARGV[i])
     if ARGV[1] == '1' then
       local all, fields = {}, {}
       for j = 1, #letter[2], 2 do
@@ -23,9 +22,13 @@ for i = 2, #ARGV do
           fields[#fields + 1] = value
         end
       end
-      local priority = tonumber(all.priority or nil) or keys.HIGHEST_PRIORITY
-      admit.again(all.tenant or '', priority, all.sub or '', nil, fields)
+      all.tenant = all.tenant or ''
+      local priority = keys.whole(all.priority, keys.HIGHEST_PRIORITY, keys.HIGHEST_PRIORITY, keys.LOWEST_PRIORITY)
+      if not admit.again(all.tenant, priority, all.sub or '', nil, fields) then
+        return redis.error_reply('WRONGTYPE the key of the stream of tenant ' .. all.tenant .. ' holds something else')
+      end
     end
+    redis.call('XDEL', keys.DEAD, ARGV[i])
   end
 end
 if redis.call('XLEN', keys.DEAD) == 0 then redis.call('DEL', keys.DEAD) end

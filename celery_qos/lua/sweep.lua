@@ -15,7 +15,7 @@ local MOST_DUE = 100
 local loops = redis.call('HMGET', keys.SETTINGS, 'workers', 'idle_threshold', 'idle_timeout')
 redis.call('ZREMRANGEBYSCORE', keys.SWEEPERS, '-inf', now)
 local sweeps, others = redis.call('ZSCORE', keys.SWEEPERS, sweeper), redis.call('ZCARD', keys.SWEEPERS)
-if not sweeps and others >= tonumber(loops[1] or 1) then return {0} end
+if not sweeps and others >= keys.number(loops[1], 1, 1, 2 ^ 40) then return {0} end
 redis.call('ZADD', keys.SWEEPERS, now + lease, sweeper)
 
 local reply, moved = {}, 0
@@ -53,8 +53,12 @@ end
 limits.unpark_due(100)
 fair.check_types()
 for _, place in ipairs(delayed.due(now, MOST_DUE)) do
-  local task = delayed.take(place)
-  if task then admit.again(task.tenant, task.priority, task.named, task.percent, task.fields) end
+  local task = delayed.at(place)
+  -- A key that is no stream takes no task: an error here would stop all that are due.
+  if task and not admit.again(task.tenant, task.priority, task.named, task.percent, task.fields) then
+    dead.add('malformed: the key of its stream holds something else', task.fields)
+  end
+  delayed.remove(place)
   moved = moved + 1
 end
 moved = moved + dispatch.fill() + dispatch.expired
@@ -64,5 +68,5 @@ for _, times in ipairs({keys.LEASES, keys.PARKED, keys.DELAYED}) do
   if time and time < math.huge and (due < 0 or time - now < due) then due = math.max(0, time - now) end
 end
 egress.forget_idle()
-return {1, moved, due, tonumber(loops[2] or 1), math.floor(tonumber(loops[3] or 1) * 1000),
+return {1, moved, due, keys.whole(loops[2], 1, 1, 2 ^ 31), math.floor(keys.number(loops[3], 1, 0, 2 ^ 31) * 1000),
   redis.call('XLEN', keys.DISCARDED), unpack(reply)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from celery.worker import state
+from kombu.log import get_logger
 
 from ..codec import decode
 
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from ..transport import Channel
 
 __all__ = ('Discarded',)
+
+logger = get_logger(__name__)
 
 
 class Discarded:
@@ -40,9 +43,13 @@ class Discarded:
             for delivery in taken:
                 try:
                     raw = decode(delivery)
-                except ValueError:
+                except ValueError as exc:
+                    logger.error('queue %r: discarded entry %s is not a message, it is forgotten: %s', queue,
+                                 delivery.entry_id, exc)
                     continue
                 # No delivery of egress has such a tag, so nothing is settled by it.
                 raw['properties']['delivery_tag'] = f'/{delivery.entry_id}'
-                state.revoked.add(raw['headers'].get('id'))
+                if raw['headers'].get('id') is None:
+                    continue        # nobody can ask for it
+                state.revoked.add(raw['headers']['id'])
                 next(reversed(callbacks.values()))(raw)

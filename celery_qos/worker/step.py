@@ -9,6 +9,7 @@ from celery.platforms import EX_FAILURE
 from celery.worker import state
 from celery.worker.consumer.tasks import Tasks
 
+from ..scripts import WrongType
 from ..transport import Transport
 from . import panel
 from .discarded import Discarded
@@ -48,6 +49,8 @@ class Slots(bootsteps.StartStopStep):
         close = consumer.blueprint.on_close
         consumer.blueprint.on_close = lambda: self._before_close(consumer, close)
         guard(consumer)
+        # Somebody overwrote a key: the worker says so and tries again, as where the server is away.
+        consumer.connection_errors = (*consumer.connection_errors, WrongType)
 
     def start(self, consumer: Any) -> None:
         consumer.on_close = lambda: self._before_reconnect(consumer)

@@ -12,7 +12,13 @@ local function promote(id)
     end
   end
   if found then
-    redis.call('HSET', keys.WAITING, own, redis.call('HGET', keys.WAITING, id))
+    -- Without an account, which was deleted by hand, it has one of what is there.
+    local count = redis.call('HGET', keys.WAITING, id)
+    if not count then
+      count = 0
+      for _, stream in ipairs(keys.tenant_streams(own)) do count = count + keys.stream_length(stream) end
+    end
+    redis.call('HSET', keys.WAITING, own, count)
     fair.add(id, own)
   end
 end
@@ -36,9 +42,14 @@ function admit.join(ids, priority, fields)
   if ingress.append(ids, priority, fields) == 1 then limits.make_ready(ids) end
 end
 
--- A task that was taken care of before joins, whatever has become of its sub-queue and however many wait.
+-- A task that was taken care of before joins, whatever has become of its sub-queue and however many wait. Returns
+-- whether it did: not where the key of its stream holds something else.
 function admit.again(tenant, priority, named, percent, fields)
   local sub = ingress.sub_queue(tenant, named, percent) or ingress.sub_queue(tenant, '', percent)
+  local ids = admit.ids_of(sub, tenant)
+  if type(redis.pcall('XLEN', keys.tenant_stream(ids[#ids], priority))) == 'table' then return false end
+  fair.check_types(ids)
   ingress.mark(fields, sub, priority)
-  admit.join(admit.ids_of(sub, tenant), priority, fields)
+  admit.join(ids, priority, fields)
+  return true
 end

@@ -13,8 +13,8 @@ function change.derive(before)
   elseif settings.queue.top == keys.ROOT and redis.call('EXISTS', keys.WAITING) == 1 then
     top = 'leaving'
   end
-  local streams = math.max(1, tonumber(queue.streams) or 1)
-  local shards = math.max(streams, tonumber(redis.call('HGET', keys.SETTINGS, 'shards') or 1))
+  local streams = keys.whole(queue.streams, 1, 1, settings.MOST_SHARDS)
+  local shards = math.max(streams, settings.queue.shards)
   redis.call('HSET', keys.SETTINGS, 'algorithm', queue.algorithm or 'wrr', 'top', top,
     'capacity', queue.capacity or '', 'streams', streams, 'shards', shards, 'workers', tonumber(queue.workers) or 1,
     'max_deliveries', tonumber(queue.max_deliveries) or 5,

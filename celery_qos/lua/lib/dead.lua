@@ -1,8 +1,11 @@
 -- Dead letters: what cannot be delivered, and the reason.
--- include keys, settings
+-- include keys
 local dead = {}
 
+-- Before the task is removed from where it was: an error must not come in between. Of an entry with more fields than
+-- any message has, only the first ones are kept.
 function dead.add(reason, fields)
-  local most = tonumber(redis.call('HGET', keys.SETTINGS, 'max_dead_letters') or 100000)
-  redis.call('XADD', keys.DEAD, 'MAXLEN', '~', most, '*', 'reason', reason, unpack(fields))
+  local most = keys.whole(redis.call('HGET', keys.SETTINGS, 'max_dead_letters'), 100000, 1, 2 ^ 40)
+  redis.call('XADD', keys.DEAD, 'MAXLEN', '~', most, '*', 'reason', reason,
+    unpack(fields, 1, math.min(#fields, keys.MOST_VALUES)))
 end

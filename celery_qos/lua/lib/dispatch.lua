@@ -1,5 +1,5 @@
 -- Dispatch: move tasks from tenant streams to egress while slots are free.
--- include keys, settings, egress, fair, limits, discarded
+-- include keys, settings, egress, fair, limits, discarded, dead
 local dispatch = {}
 
 -- How many expired tasks one script removes, so that it stays short: then it dispatches no more, and the sweep goes on.
@@ -13,11 +13,11 @@ end
 
 -- `count` tasks of the last of `ids` are gone from its streams. Returns how many it has left.
 function dispatch.discount(ids, count)
-  redis.call('HINCRBY', keys.STATE, 'waiting', 0 - count)
+  keys.add(keys.STATE, 'waiting', 0 - count)
   local left
   for _, id in ipairs(ids) do
     -- Not -count: of 0 that is -0, which HINCRBY refuses.
-    left = redis.call('HINCRBY', keys.WAITING, id, 0 - count)
+    left = keys.add(keys.WAITING, id, 0 - count)
     if left <= 0 then redis.call('HDEL', keys.WAITING, id) end
   end
   return left
@@ -25,7 +25,7 @@ end
 
 -- The tenant's streams were deleted by hand: mend the accounts that still count their tasks.
 function dispatch.forget(ids, tags)
-  dispatch.discount(ids, tonumber(redis.call('HGET', keys.WAITING, ids[#ids]) or 0))
+  dispatch.discount(ids, keys.whole(redis.call('HGET', keys.WAITING, ids[#ids]), 0, 0, 2 ^ 40))
   dispatch.leave(ids, #ids, tags)
 end
 
@@ -60,13 +60,19 @@ function dispatch.remove(stream, entry_id)
   return left
 end
 
--- As `head`, of the tenant's tasks that have not expired. Those that have are removed: they take no slot, and no turn.
+-- As `head`, of the tenant's tasks that have not expired. Those that have are removed, and what is none of ours: they
+-- take no slot, and no turn.
 function dispatch.live_head(ids)
   while dispatch.expired < dispatch.MOST_EXPIRED do
     local stream, entry = dispatch.head(ids[#ids])
-    if not stream or not discarded.is_expired(entry[2]) then return stream, entry end
+    if stream and #entry[2] > keys.MOST_VALUES then
+      dead.add('malformed: ' .. #entry[2] / 2 .. ' fields', entry[2])
+    elseif stream and discarded.is_expired(entry[2]) then
+      discarded.add('expired', entry[2])
+    else
+      return stream, entry
+    end
     dispatch.expired = dispatch.expired + 1
-    discarded.add('expired', entry[2])
     dispatch.remove(stream, entry[1])
     dispatch.discount(ids, 1)
   end
@@ -92,7 +98,7 @@ function dispatch.move(ids)
     -- The account was deleted or changed by hand: without it, some would be left behind for good.
     local count = 0
     for _, each in ipairs(keys.tenant_streams(id)) do count = count + keys.stream_length(each) end
-    for _, each in ipairs(ids) do redis.call('HINCRBY', keys.WAITING, each, count - math.max(left, 0)) end
+    for _, each in ipairs(ids) do keys.add(keys.WAITING, each, count - math.max(left, 0)) end
     left = count
   end
   return left, seconds
@@ -110,6 +116,9 @@ function dispatch.descend(ids, tags)
       -- Its ready set was deleted by hand.
       dispatch.leave(ids, #ids, tags)
       ids[#ids], tags[#ids] = nil, nil
+    elseif id == keys.ROOT or node ~= keys.ROOT and #id <= #node then
+      -- It was added by hand, is inside nothing, and would be come upon again and again.
+      redis.call('ZREM', keys.ready(node), id)
     else
       ids[#ids + 1], tags[#ids + 1] = id, start
       local due = limits.blocked(id)

@@ -10,7 +10,7 @@ function egress.free_slots()
   local state = redis.call('HMGET', keys.STATE, 'slots', 'nested')
   -- Nearly every script that asks for the one needs the other.
   settings.nested = state[2]
-  local free = tonumber(state[1] or 0)
+  local free = keys.whole(state[1], 0, 0, 2 ^ 40)
   if settings.queue.capacity then free = math.min(free, settings.queue.capacity) end
   for stream = 0, settings.queue.shards - 1 do
     egress.lengths[stream] = redis.call('XLEN', keys.egress(stream))
@@ -73,7 +73,7 @@ function egress.ensure_groups()
       local new = redis.call('EXISTS', keys.egress(stream)) == 0
       redis.call('XGROUP', 'CREATE', keys.egress(stream), keys.GROUP, '0', 'MKSTREAM')
       local last = new and redis.call('HGET', keys.SETTINGS, 'last:' .. stream)
-      if last then redis.call('XSETID', keys.egress(stream), last) end
+      if last then redis.pcall('XSETID', keys.egress(stream), last) end
     end
   end
 end

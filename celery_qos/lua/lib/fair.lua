@@ -27,11 +27,17 @@ function fair.policy_of(node)
   return fair.policies[fair.algorithm_of(node)]
 end
 
--- Raise an error where a key is of another type.
-function fair.check_types()
-  redis.call('ZCARD', keys.ready(settings.queue.top))
-  redis.call('ZCARD', keys.finish(settings.queue.top))
+-- Raise an error where a key is of another type that is written to for a task of `ids`.
+function fair.check_types(ids)
   redis.call('HLEN', keys.WAITING)
+  redis.call('ZCARD', keys.PARKED)
+  redis.call('ZCARD', keys.LENDABLE)
+  for i = 1, ids and #ids or 1 do
+    local node = i == 1 and settings.queue.top or ids[i - 1]
+    redis.call('ZCARD', keys.ready(node))
+    redis.call('ZCARD', keys.finish(node))
+    redis.call('HLEN', keys.owing(node))
+  end
 end
 
 function fair.virtual_time(node)

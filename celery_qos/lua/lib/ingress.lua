@@ -18,7 +18,7 @@ function ingress.sub_queue(tenant, named, percent)
     if own and is_declared(own) then return own end
     path = string.match(path, '^(.*)' .. keys.PART)
   end
-  local shares = cjson.decode(redis.call('HGET', keys.SETTINGS, 'ingress') or '[]')
+  local shares = settings.decoded(redis.call('HGET', keys.SETTINGS, 'ingress') or nil) or {}
   for _, share in ipairs(shares) do
     if percent and percent <= share[1] then return share[2] end
   end
@@ -40,8 +40,8 @@ end
 -- Append to the stream of the last of `ids`. Returns how many tasks it has now.
 function ingress.append(ids, priority, fields)
   redis.call('XADD', keys.tenant_stream(ids[#ids], priority), '*', unpack(fields))
-  redis.call('HINCRBY', keys.STATE, 'waiting', 1)
+  keys.add(keys.STATE, 'waiting', 1)
   local count
-  for _, id in ipairs(ids) do count = redis.call('HINCRBY', keys.WAITING, id, 1) end
+  for _, id in ipairs(ids) do count = keys.add(keys.WAITING, id, 1) end
   return count
 end

@@ -21,6 +21,8 @@ local keys = {
   TRANSIENT = NS .. ':transient',
   HIGHEST_PRIORITY = 0,
   LOWEST_PRIORITY = 9,
+  -- What a script can pass on of an entry: names and values. No message of ours has nearly as many.
+  MOST_VALUES = 2000,
   -- Between the parts of a tenant's path; no part has a character that is not printable.
   PART = '\31',
   -- The node above the sub-queues. No sub-queue can be named so.
@@ -49,6 +51,27 @@ end
 
 function keys.tenant_stream(id, priority)
   return NS .. ':tenant:' .. priority .. ':' .. id
+end
+
+-- The number that `text` is, within these bounds; `default` where it is none, as it was set by hand.
+function keys.number(text, default, least, most)
+  local value = tonumber(text or nil)
+  if not value or value ~= value then return default end
+  return math.min(math.max(value, least), most)
+end
+
+function keys.whole(text, default, least, most)
+  return math.floor(keys.number(text, default, least, most))
+end
+
+-- Add to a count, and return it. One that is no number, as it was set by hand, counts as 0.
+function keys.add(key, field, count)
+  local total = redis.pcall('HINCRBY', key, field, count)
+  if type(total) == 'table' then
+    total = count
+    redis.call('HSET', key, field, total)
+  end
+  return total
 end
 
 -- All that may hold tasks of the tenant, the most urgent ones first.

@@ -14,7 +14,7 @@ limits.UNKNOWN_SECONDS = 1
 limits.LEAST_SECONDS = 0.001
 
 function limits.in_flight(id)
-  return tonumber(redis.call('HGET', keys.IN_FLIGHT, settings.subject_of(id)) or 0)
+  return keys.number(redis.call('HGET', keys.IN_FLIGHT, settings.subject_of(id)), 0, 0, 2 ^ 40)
 end
 
 -- How many tokens a bucket holds.
@@ -122,7 +122,7 @@ end
 function limits.estimate(sub, path)
   if limits.is_own(path) then path = string.sub(path, 1, -2) end
   local found = redis.call('HMGET', keys.AVERAGES, 'tenant:' .. path, 'sub:' .. sub)
-  return tonumber(found[1] or found[2] or limits.UNKNOWN_SECONDS)
+  return keys.number(found[1] or found[2], limits.UNKNOWN_SECONDS, 0, 2 ^ 40)
 end
 
 function limits.learn(subject, seconds)
@@ -153,16 +153,16 @@ function limits.occupy(ids)
   local sub, path = keys.split(ids[#ids])
   -- Whatever the tree looks like when the task ends, it counts for its sub-queue, and for its tenant and not for a
   -- child that stands for the tenant's own tasks.
-  if settings.queue.top ~= keys.ROOT then redis.call('HINCRBY', keys.IN_FLIGHT, settings.subject_of(sub), 1) end
+  if settings.queue.top ~= keys.ROOT then keys.add(keys.IN_FLIGHT, settings.subject_of(sub), 1) end
   for _, id in ipairs(ids) do
-    if not limits.is_own(id) then redis.call('HINCRBY', keys.IN_FLIGHT, settings.subject_of(id), 1) end
+    if not limits.is_own(id) then keys.add(keys.IN_FLIGHT, settings.subject_of(id), 1) end
   end
   return measured and limits.estimate(sub, path) or 0
 end
 
 -- One less of the subject is in flight. Returns how many are.
 function limits.one_less(subject)
-  local left = redis.call('HINCRBY', keys.IN_FLIGHT, subject, -1)
+  local left = keys.add(keys.IN_FLIGHT, subject, -1)
   if left <= 0 then redis.call('HDEL', keys.IN_FLIGHT, subject) end
   return left
 end

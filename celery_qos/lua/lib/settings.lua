@@ -11,6 +11,7 @@ end
 
 -- What an option must be, where others work with it: text, or a number of at least this much.
 settings.TEXTS = {'algorithm', 'on_full', 'sub_queue'}
+settings.MOST_SHARDS = 64
 settings.TINY, settings.MOST = 2 ^ -40, 2 ^ 40
 settings.LEAST = {capacity = 0, max_in_flight = 0, burst = 0, rate = settings.TINY, weight = settings.TINY,
   egress = settings.TINY, ingress = settings.TINY}
@@ -69,11 +70,12 @@ end
 function settings.load_settings(path)
   local found = redis.call('HMGET', keys.SETTINGS, 'algorithm', 'top', 'capacity', 'streams', 'shards', 'former',
     'measured', unpack(path and settings.tenant_fields(path) or {}))
+  local shards = keys.whole(found[5], 1, 1, settings.MOST_SHARDS)
   settings.queue = {
     algorithm = found[1] or 'wrr', top = (found[2] == 'root' or found[2] == 'leaving') and keys.ROOT or '',
     -- No sub-queues are declared any more, but tasks still wait in some.
     leaving = found[2] == 'leaving', capacity = tonumber(found[3] or nil),
-    streams = tonumber(found[4] or nil) or 1, shards = tonumber(found[5] or nil) or 1, former = found[6],
+    streams = keys.whole(found[4], 1, 1, shards), shards = shards, former = found[6],
     -- Some node charges for worker time.
     measured = found[7]}
   if path then settings.known[':' .. path] = settings.tenant_options(found[8], found[9], found[10], found[11]) end

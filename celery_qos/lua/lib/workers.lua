@@ -13,13 +13,13 @@ function workers.set_slots(consumer, slots)
     redis.call('HDEL', keys.SLOTS, consumer)
   end
   local total = 0
-  for _, each in ipairs(redis.call('HVALS', keys.SLOTS)) do total = total + tonumber(each) end
+  for _, each in ipairs(redis.call('HVALS', keys.SLOTS)) do total = total + keys.whole(each, 0, 0, 2 ^ 40) end
   redis.call('HSET', keys.STATE, 'slots', total)
 end
 
 -- After how many deliveries that failed a task is a dead letter.
 function workers.most_deliveries()
-  workers.most = workers.most or tonumber(redis.call('HGET', keys.SETTINGS, 'max_deliveries') or 5)
+  workers.most = workers.most or keys.number(redis.call('HGET', keys.SETTINGS, 'max_deliveries'), 5, 1, 2 ^ 40)
   return workers.most
 end
 
@@ -29,12 +29,11 @@ end
 function workers.redeliver(stream, id, counted)
   local key = keys.egress(stream)
   local entry = redis.call('XRANGE', key, id, id)[1]
-  if redis.call('XACK', key, keys.GROUP, id) == 0 or not entry then return 0, 0 end
   local fields, deliveries, enqueued = {}, 0, false
-  for i = 1, #entry[2], 2 do
+  for i = 1, entry and #entry[2] or 0, 2 do
     local name, value = entry[2][i], entry[2][i + 1]
     if name == 'deliveries' then
-      deliveries = tonumber(value) or 0
+      deliveries = keys.whole(value, 0, 0, 2 ^ 40)
     elseif name ~= 'redelivered' then
       fields[#fields + 1] = name
       fields[#fields + 1] = value
@@ -45,13 +44,24 @@ function workers.redeliver(stream, id, counted)
     fields[#fields + 1] = 'enqueued'
     fields[#fields + 1] = id
   end
-  redis.call('XDEL', key, id)
   deliveries = deliveries + counted
-  if counted > 0 and deliveries >= workers.most_deliveries() then
-    dead.add('delivered ' .. deliveries .. ' times', {'deliveries', deliveries, unpack(fields)})
+  local reason
+  if #fields > keys.MOST_VALUES then
+    reason = 'malformed: ' .. #fields / 2 .. ' fields'
+  elseif counted > 0 and deliveries >= workers.most_deliveries() then
+    reason = 'delivered ' .. deliveries .. ' times'
+  end
+  if reason and entry and #redis.pcall('XPENDING', key, keys.GROUP, id, id, 1) > 0 then
+    table.insert(fields, 1, deliveries)
+    table.insert(fields, 1, 'deliveries')
+    dead.add(reason, fields)
+    redis.call('XACK', key, keys.GROUP, id)
+    redis.call('XDEL', key, id)
     limits.vacate_entry(fields)
     return 0, 1
   end
+  if redis.call('XACK', key, keys.GROUP, id) == 0 or not entry or reason then return 0, 0 end
+  redis.call('XDEL', key, id)
   redis.call('XADD', key, '*', 'redelivered', 1, 'deliveries', deliveries, unpack(fields))
   return 1, 0
 end
@@ -84,7 +94,7 @@ end
 function workers.recover(consumer, counted)
   workers.set_slots(consumer, 0)
   local moved, done, died = 0, true, 0
-  local suspects = tonumber(redis.call('HGET', keys.STATE, 'suspects:' .. consumer) or math.huge)
+  local suspects = keys.number(redis.call('HGET', keys.STATE, 'suspects:' .. consumer), math.huge, 0, math.huge)
   for stream in pairs(egress.groups()) do
     local entries = redis.call('XPENDING', keys.egress(stream), keys.GROUP, '-', '+', workers.BATCH, consumer)
     for i, entry in ipairs(entries) do
