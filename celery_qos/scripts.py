@@ -35,6 +35,9 @@ _QUOTED = ', with args beginning with:'
 class WrongType(ResponseError):
     """A key of the queue was overwritten by hand with something else."""
 
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}({str(self)!r})'
+
 
 class Script:
     """One atomic act on the server.

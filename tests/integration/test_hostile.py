@@ -6,6 +6,9 @@ import re
 from typing import Any
 
 import pytest
+from kombu import pools
+from kombu.exceptions import OperationalError
+from redis.exceptions import ResponseError
 
 import celery_qos
 from celery_qos import keys
@@ -136,3 +139,103 @@ def test_poison_stops_no_worker(server, pool):
         worker.terminate()
         assert worker.wait() == 0
     assert ledger.stray_keys() == [keys.dead(NS)]
+
+
+class TestKeysOfAWrongType:
+    """While a worker is at work: it says so once, goes on as soon as the key is gone, and has nothing twice or lost."""
+
+    @pytest.mark.parametrize('pool', ['solo', 'threads'])
+    def test_a_worker_goes_on(self, server, pool):
+        ledger = Ledger(server, {'broker_transport_options': {'qos': {'lease_seconds': 2}}})
+        with ledger.worker(pool) as worker:
+            ledger.send('t', 'first')
+            ledger.until('end', 1)
+            taken: list[str] = []
+            for name in ('egress', 'leases', 'slots', 'state', 'waiting', 'settings', 'ready', 'delayed', 'discarded',
+                         'dead', 'sweepers', 'bell', 'parked', 'in_flight', 'transient'):
+                key = getattr(keys, name)(NS)
+                kept = ledger.redis.dump(key)
+                ledger.redis.delete(key)
+                ledger.redis.set(key, 'by hand')
+                if name == 'egress':
+                    worker.wait_for('WRONGTYPE|WrongType')
+                try:
+                    ledger.send('t', f'while {name}', retry=False)
+                    taken.append(f'while {name}')
+                except (ResponseError, OperationalError) as exc:
+                    assert 'WRONGTYPE' in str(exc)
+                ledger.redis.delete(key)
+                if kept and name not in ('egress', 'bell'):
+                    ledger.redis.restore(key, 0, kept)
+                ledger.send('t', f'after {name}')
+                until(lambda name=name: f'after {name}' in ledger.marks('end') or worker.returncode is not None, 30)
+                assert worker.returncode is None, worker.log()
+            until(lambda: set(taken) <= set(ledger.marks('end')), what=f'{taken}')
+            assert len(ledger.marks('end')) == len(set(ledger.marks('end')))
+            assert worker.log().count('cannot renew the leases') <= 15
+            worker.terminate()
+            assert worker.wait() == 0
+
+
+BIG = 'x' * 10_000_000
+
+
+def test_ten_megabytes(server):
+    ledger = Ledger(server)
+    control = celery_qos.control(ledger.app)
+    ledger.send('t', BIG)
+    ledger.send('t', BIG, countdown=1)
+    ledger.send('t', BIG, task='refused')
+    with ledger.worker('threads'):
+        until(lambda: len(ledger.marks('end')) == 2 and len(control.dead_letters()) == 1)
+        assert ledger.marks('end') == [BIG, BIG]
+        letter, = control.dead_letters()
+        assert BIG.encode() in letter.body
+        assert control.dead_letters().requeue(letter.letter_id) == 1
+        until(lambda: [each.letter_id for each in control.dead_letters()] not in ([], [letter.letter_id]))
+
+
+@pytest.mark.parametrize('tenant', [
+    'a' * 255, 'é' * 127, '😀' * 63, 'e\u0301', 'שלום', 'مرحبا', 'a b', '{tag}', 'a:b', '%s', '*', '../..',
+    5, 1.5, True, ('a', 'b'), ('a', 'b', 'c'), ['a'], '', None])
+def test_a_tenant_key_that_may_be(server, tenant):
+    ledger = Ledger(server)
+    ledger.app.send_task(TASK, (tenant, '', 0), tenant=tenant)
+    with ledger.app.connection_for_read() as connection:
+        message = connection.default_channel.basic_get('celery', no_ack=True)
+    stamped = message.headers.get('tenant')
+    assert stamped == ([*map(str, tenant)] if isinstance(tenant, tuple) else
+                       tenant[0] if isinstance(tenant, list) else tenant and str(tenant))
+    assert celery_qos.control(ledger.app).tenant(tenant or '')['weight'] == 1
+    assert ledger.stray_keys() == []
+
+
+@pytest.mark.parametrize('tenant', [
+    'a' * 256, 'é' * 128, '\0', 'a\0b', 'a\nb', '\x1f', 'a\x1fb', '\x7f', '\x85', '\u200b', '\u200f', '\u202e',
+    '\u2028', '\ud800', 'a\udfff', '\ufeff', '\ue000', '\U0010ffff', b'bytes', {}, {'a': 1}, {'a'}, (), ('a',) * 4,
+    ('a', ''), ('a', None), ('a', ('b',)), ('a', 'b\x1fc'), [[]], 'a\u00a0b'])
+def test_a_tenant_key_that_may_not_be(server, tenant):
+    ledger = Ledger(server)
+    with pytest.raises(celery_qos.TenantKeyError):
+        ledger.app.send_task(TASK, ('t', '', 0), tenant=tenant)
+    assert ledger.stray_keys() == []
+
+
+@pytest.mark.parametrize('version', ['1', '999', 'junk', ''])
+def test_another_schema_version(server, version):
+    """The publisher is told, a worker ends and says why, and what is there stays as it is."""
+    ledger = Ledger(server)
+    ledger.send('t', 'before')
+    ledger.redis.hset(keys.settings(NS), 'schema', version)
+    before = {key: ledger.redis.dump(key) for key in ledger.redis.scan_iter(f'{NS}*')}
+    pools.reset()       # it looks when it connects
+    other = Ledger(server)
+    with pytest.raises(celery_qos.SchemaMismatch):
+        other.send('t', 'refused')
+    with pytest.raises(celery_qos.SchemaMismatch):
+        celery_qos.control(other.app).set_tenant('t', weight=2)
+    if version == '999':
+        with other.worker('solo', ready=False) as worker:
+            until(lambda: worker.returncode is not None, 30)
+            assert worker.returncode != 0 and 'SchemaMismatch' in worker.log()
+    assert {key: ledger.redis.dump(key) for key in ledger.redis.scan_iter(f'{NS}*')} == before
