@@ -312,7 +312,7 @@ class TestForeignEntries:
 
 class TestJunkAmongTheDelayed:
     GOOD = {'due': 5, 'tenant': 'a', 'priority': 5, 'named': '', 'fields': ['number', '7', 'tenant', 'a'],
-            'place': '000000000000001:junk'}
+            'place': '000000000000777:junk'}
 
     @pytest.mark.parametrize('packed', [
         b'', b'junk', b'\xc1', b'\xdd\xff\xff\xff\xff', b'\x91' * 9999, *map(msgpack.packb, [
