@@ -71,6 +71,13 @@ class Judge:
     def hit(self, worker: str, start: float, end: float, kinds: Collection[str] = ()) -> Optional[Fault]:
         return next(self.hits(worker, start, end, kinds), None)
 
+    def fewest_at_work(self, start: float, end: float) -> int:
+        """How many workers were ready and neither stopped nor ending, when there were fewest."""
+        times = [start + 0.25 * step for step in range(int((end - start) / 0.25) + 1)]
+        return min(sum(life.ready is not None and life.ready <= at and (life.ended is None or at < life.ended)
+                       and not any(fault.at <= at <= fault.until for fault in self._of[life.name])
+                       for life in self.evidence.lives) for at in times)
+
     def killed(self, run: Run) -> Optional[Fault]:
         """What ended an execution that has no end."""
         for fault in self.hits(run.worker, run.start - self.slack, inf, KILLS):
@@ -253,7 +260,9 @@ def quiet_tenant_is_served_soon(judge: Judge) -> Finding:
         if task.tenant != 'quiet' or not task.published or not task.received or not task.runs:
             continue
         at, worker = task.received[0]
-        if len(task.received) > 1 or judge.hit(worker, task.begun, at) \
+        # What was delivered before to somebody who did not get to it is marked redelivered.
+        if len(task.received) > 1 or any(run.redelivered for runs in task.runs.values() for run in runs) \
+                or judge.hit(worker, task.begun, at) \
                 or any(fault.at <= at and fault.until + judge.slack >= task.begun for fault in judge.general):
             excluded += 1
             continue
@@ -374,6 +383,8 @@ def killed_workers_tasks_return_soon(judge: Judge) -> Finding:
                      for each in judge.evidence.faults if each is not fault
                      and (each.kind in AWAY or any(worker in each.hit for _, worker in received))):
                 apart['another fault in between'] += 1
+            elif judge.fewest_at_work(fault.at, start) < len(judge.evidence.options.pools) / 2:
+                apart['not half of the workers were there'] += 1
             elif received and start - received[0][0] > 0.5:
                 apart['waited for another task in the worker that got it'] += 1
             else:

@@ -156,7 +156,7 @@ def _end(world: World, kind: str, worker: Worker, number: int) -> None:
     with world.recorded(kind, worker):
         worker.life.expected, worker.told = True, now()
         worker.signal(number)
-        while worker.life.ended is None:
+        while worker.process is not None and worker.process.poll() is None:
             time.sleep(0.02)
 
 
@@ -265,7 +265,8 @@ class Chaos:
     def stop(self) -> None:
         """Begin no more; wait for those that last."""
         self._stopped.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
         for thread in self._threads:
             thread.join()
 

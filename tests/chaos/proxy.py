@@ -90,6 +90,8 @@ class Proxy:
                 return_when=asyncio.FIRST_COMPLETED)
             for task in pending:
                 task.cancel()
+        except asyncio.CancelledError:
+            pass    # the proxy ends
         finally:
             self._writers -= pair
             for each in pair:

@@ -96,14 +96,16 @@ def _run(options: Options, folder: Path, say: Callable[[str], Any]) -> Evidence:
         fleet = Fleet(list(options.pools), (direct, proxied), folder, options.seed)
         world = World(options.transport, broker, proxy, fleet, options.lease_seconds)
         rate = 1.2 * options.tasks / (options.minutes * 60)
-        load = Load(options.transport, rate / 2, 40 * fleet.slots, 0.6 * fleet.slots / rate, options.seed, True)
+        load = Load(options.transport, rate / 2, 40 * fleet.slots, 0.7 * fleet.slots / rate, options.seed, True)
         producers = Producers([
             (direct, load), (proxied, replace(load, seed=options.seed + 1, fills=False))], folder)
+        session = _Session(options, keeper, world, producers, say)
         try:
-            return _Session(options, keeper, world, producers, say).run()
+            return session.run()
         finally:
             producers.kill()
             fleet.kill()
+            session.chaos.stop()
             if options.keep_logs:
                 shutil.copy(broker.logfile, folder / 'broker.log')
 

@@ -1,12 +1,14 @@
 """The Redis servers: the broker, which is killed and comes back with its data, and the one that keeps the ledger."""
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Optional
 
+from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.retry import Retry
 
 from celery_qos.embedded import EmbeddedRedis
 
@@ -20,10 +22,6 @@ class Keeper(EmbeddedRedis):
         super().__init__(binary, *arguments)
         self.logfile = Path(self._folder, 'redis.log')
         self._arguments += ('--logfile', str(self.logfile))
-
-    @property
-    def socket_folder(self) -> str:
-        return os.path.dirname(self.socket)
 
 
 class Broker(Keeper):
@@ -41,8 +39,10 @@ class Broker(Keeper):
 
     def shut_down(self, pause: float) -> None:
         """End by SHUTDOWN NOSAVE, and come back."""
+        # A client that tries again would find nobody, and wait between.
+        client = Redis(unix_socket_path=self.socket, retry=Retry(NoBackoff(), 0))
         try:
-            self.client().shutdown(nosave=True)
+            client.shutdown(nosave=True)
         except RedisConnectionError:
             pass
         assert self._process is not None
