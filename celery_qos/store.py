@@ -251,6 +251,7 @@ class Store:
         Raises:
             QueueFull: the tenant or the sub-queue has as many waiting as it may.
             ConfigError: there is no such sub-queue.
+            SchemaMismatch: the queue's keys follow another layout.
         """
         if not 0 <= priority <= 9:
             raise ValueError(f'priority {priority!r} is not 0 to 9')
@@ -260,6 +261,8 @@ class Store:
             'enqueue', queue, tenant, priority, sub_queue, percent_text, int(exempt), message_id,
             _ms(remember_seconds or 0), task_id, '' if due_ms is None else due_ms, *pairs)
         outcome = reply[0].decode()
+        if outcome == 'schema':
+            raise SchemaMismatch(queue, reply[1].decode(errors='replace'), SCHEMA_VERSION)
         if outcome == 'unknown':
             raise ConfigError(_unknown_sub_queue(queue, sub_queue, [name.decode() for name in reply[1:]]))
         if outcome == 'full':

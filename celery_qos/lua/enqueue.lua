@@ -4,12 +4,14 @@
 -- when it is due in ms or '', then the entry's fields and values.
 -- Returns {'egress'} where the task went straight there, {'waits'} where it had to queue up, {'dropped'} where the
 -- tenant's oldest had to go for it, {'delayed'}, {'expired'}, {'seen'} where the message was published before; {'full',
--- on_full, sub-queue, capacity} where it was not taken; {'unknown', sub-queues...} where there is no such sub-queue.
+-- on_full, sub-queue, capacity} where it was not taken; {'unknown', sub-queues...} where there is no such sub-queue;
+-- {'schema', version} where the queue is stored by another release.
 -- include keys, settings, egress, ingress, seen, discarded
 local tenant, priority, named, percent, exempt = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1'
 local message, window, due, fields = ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[9]), {unpack(ARGV, 10)}
 if seen.before(message, window) then return {'seen'} end
 settings.load_settings(tenant)
+if settings.queue.schema and settings.queue.schema ~= keys.SCHEMA then return {'schema', settings.queue.schema} end
 if settings.queue.leaving and redis.call('EXISTS', keys.WAITING) == 0 then
   redis.call('HSET', keys.SETTINGS, 'top', 'tenants')
   settings.load_settings(tenant)

@@ -4,6 +4,7 @@ from __future__ import annotations
 import pytest
 
 from celery_qos import keys
+from celery_qos.errors import SchemaMismatch
 from tests.lua.hand import Hand, commands_of
 
 
@@ -139,3 +140,12 @@ def test_queues_share_nothing(store):
     assert one.in_egress() == [1]
     assert other.in_egress() == []
     assert store.size('other') == 2
+
+
+def test_a_queue_that_another_release_stored_takes_no_task(hand):
+    """A publisher that is connected already asks nothing else before it publishes."""
+    hand.put('a')
+    hand.redis.hset(keys.settings(hand.ns), 'schema', '999')
+    with pytest.raises(SchemaMismatch, match='schema version 999'):
+        hand.put('a')
+    assert hand.waiting('a') == [1]

@@ -7,6 +7,7 @@ from importlib.resources import files
 import pytest
 
 from celery_qos import keys
+from celery_qos.store import SCHEMA_VERSION
 
 KEYS_LUA = (files('celery_qos') / 'lua' / 'lib' / 'keys.lua').read_text()
 #: Names of the Lua file, such as EGRESS, which the functions of the Python file bear in small letters.
@@ -59,8 +60,9 @@ def test_lua_takes_ids_apart_as_python_makes_them(redis, tenant, sub_queue):
         sub_queue.encode(), tenant.encode()]
 
 
-def test_both_name_the_group_alike(redis):
+def test_both_name_the_group_and_the_schema_alike(redis):
     assert spelled_by_lua(redis, 'ns', 'GROUP') == keys.GROUP
+    assert spelled_by_lua(redis, 'ns', 'SCHEMA') == SCHEMA_VERSION
 
 
 def test_no_two_keys_are_the_same():

@@ -1,6 +1,8 @@
 -- How the keys of a queue's shard are spelled; celery_qos/keys.py spells them alike and says what each holds.
 local NS = KEYS[1]
 local keys = {
+  -- Version of this layout; celery_qos/store.py says the same.
+  SCHEMA = '3',
   GROUP = 'workers',
   SETTINGS = NS .. ':settings',
   LEASES = NS .. ':leases',
