@@ -1,4 +1,5 @@
-"""Messages that Celery's worker cannot take become dead letters. By itself it acks some, and ends at others."""
+"""Messages that Celery's worker cannot take become dead letters, at once or after some tries. By itself it acks some of
+them, and ends at others."""
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -14,6 +15,9 @@ __all__ = ('guard',)
 
 logger = get_logger(__name__)
 
+#: What Celery raises where a message holds something else than it takes for granted.
+OF_DATA = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, ContentDisallowed, DecodeError)
+
 
 def guard(consumer: Any) -> None:
     """Have what a message makes the worker raise, before a pool has its task, end the message and not the worker."""
@@ -27,18 +31,20 @@ def guard(consumer: Any) -> None:
         handle = create(*args, **kwargs)
 
         def on_task_received(message: Any) -> None:
+            checked = False
             try:
                 _check(message)
+                checked = True
                 handle(message)
             except Exception as exc:
                 if passes(exc):
                     raise
-                _bury(message, exc)
+                _end(message, exc, blamed=not checked or isinstance(exc, OF_DATA))
         return on_task_received
 
     def on_decode_error(message: Any, exc: Exception) -> None:
         if parse_delivery_tag(str(message.delivery_tag))[0]:
-            _bury(message, exc)
+            _end(message, exc, blamed=True)
         else:
             acks(message, exc)      # a reply or a remote control command
 
@@ -50,7 +56,7 @@ def guard(consumer: Any) -> None:
             if passes(exc):
                 raise
             consumer.controller._quick_release()
-            _bury(request.message, exc)
+            _end(request.message, exc, blamed=isinstance(exc, OF_DATA))
 
     consumer.create_task_handler, consumer.on_decode_error = create_task_handler, on_decode_error
     if getattr(consumer.controller, '_quick_release', None):
@@ -80,19 +86,25 @@ def _is_limit(value: Any) -> bool:
     return value is None or isinstance(value, (int, float))
 
 
-def _bury(message: Any, exc: Exception) -> None:
-    """Unless it is acked or rejected already. The log has nothing of its arguments."""
-    text = type(exc).__name__
+def _end(message: Any, exc: Exception, blamed: bool) -> None:
+    """Of a message that is not acked or rejected already. The log has nothing of its arguments.
+
+    Arguments:
+        blamed: it is sure that the message is at fault, and not a worker that is about to stop.
+    """
+    text, outcome = type(exc).__name__, 'it is in the dead letters' if blamed else 'it is delivered again'
     if isinstance(exc, (ValueError, ContentDisallowed, DecodeError)):
         text = ' '.join(f'{text}: {exc}'.split())[:200]
     headers, info = message.headers, message.delivery_info
     queue = info.get('routing_key') if isinstance(info, Mapping) else None
     if message.acknowledged:
         outcome = 'it is settled already'
-    else:
-        outcome = 'it is in the dead letters'
+    elif blamed:
         message.channel.qos.bury(message.delivery_tag, f'malformed: {text}')
         message._state = 'REJECTED'
+    else:
+        # Too often, and it is a dead letter too.
+        message.requeue()
     for request in list(state.requests.values()):
         if request.message is message:
             state.task_ready(request)

@@ -18,8 +18,6 @@ __all__ = ('CHECKS', 'Finding', 'Judge')
 KILLS = ('kill_worker', 'kill_main_process', 'kill_child', 'cold_shutdown', 'stuck', 'died')
 #: Faults after which a task may be delivered to somebody else though it was begun.
 REDELIVERS = (*KILLS, 'stop_beyond_lease', 'half_open', 'kill_broker', 'shut_broker_down')
-#: Faults in which a publisher cannot know whether the broker has its task.
-BREAKS = ('kill_broker', 'shut_broker_down', 'half_open', 'cut_connections', 'kill_all_clients', 'kill_one_client')
 #: Faults in which nobody, or many, can talk to the broker.
 AWAY = ('kill_broker', 'shut_broker_down', 'half_open', 'kill_all_clients')
 #: Pools whose running tasks Celery fails, and acknowledges, when a cold shutdown interrupts them.
@@ -85,11 +83,6 @@ class Judge:
                 return fault
         return None
 
-    def broken(self, start: float, end: float) -> Optional[Fault]:
-        """What kept a publisher from knowing."""
-        return next((fault for fault in self.general
-                     if fault.kind in BREAKS and fault.at - 0.5 <= end and fault.until + 6 >= start), None)
-
     def explain_duplicate(self, task: Task, retry: int, before: Run, after: Run) -> str:
         """The kind of fault for which `after` ran though `before` had, '' where there is none."""
         start = min(before.start, *(at for at, worker in task.received if worker == before.worker), before.start)
@@ -97,23 +90,12 @@ class Judge:
             for fault in self.hits(run.worker, start, after.start, REDELIVERS):
                 if fault.kind != 'kill_child' or fault.pid == before.pid:
                     return fault.kind
-        if not after.redelivered:
-            if retry and len(task.runs.get(retry - 1, ())) > 1:
-                return 'the execution before ran twice'
-            if retry == 0 and (task.name != 'whole'):
-                if self.broken(task.begun, task.published or task.failed or before.start):
-                    return 'published twice'
-            elif self.broken(self._published_from(task, retry), after.start):
-                return 'published twice'
+        if not after.redelivered and retry and len(task.runs.get(retry - 1, ())) > 1:
+            return 'the execution before ran twice'
+        if task.name == 'whole' and any(len(runs) > 1 for part in self.tasks.values() if part.body == task.id
+                                        for runs in part.runs.values()):
+            return 'a part of the chord ran twice'
         return ''
-
-    def _published_from(self, task: Task, retry: int) -> float:
-        """Since when a worker may have published this execution of a task."""
-        if retry:
-            ends = [run.end or run.start for run in task.runs.get(retry - 1, ())]
-        else:
-            ends = [part.done for part in self.tasks.values() if part.body == task.id and part.done]
-        return min(ends, default=task.begun)
 
 
 def _describe(task: Task, retry: Optional[int] = None) -> str:
