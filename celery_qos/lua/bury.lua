@@ -2,6 +2,7 @@
 -- KEYS: namespace. ARGV: the reason, then names of egress entries. Returns how many were there.
 -- include keys, settings, fair, limits, dispatch, dead
 settings.load_settings()
+egress.allow_when_full()
 local buried = 0
 for i = 2, #ARGV do
   local stream, id = egress.place_of(ARGV[i])

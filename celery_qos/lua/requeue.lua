@@ -3,6 +3,7 @@
 -- Returns {how many went back, how many died}.
 -- include keys, settings, fair, limits, dispatch, workers
 settings.load_settings()
+egress.allow_when_full()
 local moved, died = 0, 0
 for i = 2, #ARGV do
   local stream, id = egress.place_of(ARGV[i])

@@ -140,6 +140,13 @@ class TestOutOfMemory:
         assert hand.store.get(hand.queue, 'g', 1, 600)
         hand.store.declare(hand.queue)
 
+    def test_what_is_rejected_or_was_delivered_in_vain_leaves_its_slot(self, hand):
+        first, second = self.tasks
+        hand.configure(QoS(max_deliveries=1))
+        assert hand.store.bury(hand.queue, [first.entry_id], 'rejected') == 1
+        assert hand.requeue(second) == 0
+        assert hand.store.count_dead_letters(hand.queue) == 2
+
     def test_only_dead_workers_tasks_are_delivered_again(self, hand):
         recovered = hand.sweep()
         assert recovered == ([Recovery('w', 2, 0, True)] if self.dies else [])
