@@ -23,6 +23,8 @@ SCHEMA_VERSION = '3'
 MINIMUM_SERVER = (6, 2)
 #: Ids per call, below the number of values that Lua can unpack.
 _IDS_PER_CALL = 1000
+#: The same where the server has so much to do for each that others would wait for it.
+_SLOW_IDS_PER_CALL = 100
 #: Spelled namespaces that are kept.
 _MAX_NAMESPACES = 1000
 
@@ -343,7 +345,8 @@ class Store:
 
     def cancel(self, queue: str, task_ids: Iterable[str]) -> list[str]:
         """Have delayed tasks not run; returns the ids of those that were there."""
-        return [task_id.decode() for some in _batches(task_ids) for task_id in self._run('cancel', queue, *some)]
+        return [task_id.decode() for some in _batches(task_ids, _SLOW_IDS_PER_CALL)
+                for task_id in self._run('cancel', queue, *some)]
 
     def take_discarded(self, queue: str, count: int) -> list[Delivery]:
         """Take tasks that expired or were cancelled; who takes them tells Celery."""
@@ -362,7 +365,7 @@ class Store:
 
     def exhume(self, queue: str, ids: Iterable[str], again: bool) -> int:
         """Take dead letters out, `again` to have them delivered; returns how many were there."""
-        return sum(self._run('exhume', queue, int(again), *some) for some in _batches(ids))
+        return sum(self._run('exhume', queue, int(again), *some) for some in _batches(ids, _SLOW_IDS_PER_CALL))
 
     # -- workers
 
@@ -582,9 +585,9 @@ def _ms(seconds: float) -> int:
     return int(seconds * 1000)
 
 
-def _batches(items: Iterable[Any]) -> Iterator[list]:
+def _batches(items: Iterable[Any], size: int = _IDS_PER_CALL) -> Iterator[list]:
     rest = iter(items)
-    while some := list(islice(rest, _IDS_PER_CALL)):
+    while some := list(islice(rest, size)):
         yield some
 
 

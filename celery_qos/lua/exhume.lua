@@ -7,7 +7,7 @@ fair.check_types()
 -- What was true of the delivery only.
 local FORGOTTEN = {reason = true, deliveries = true, redelivered = true, enqueued = true, tracked = true, sub = true,
   priority = true}
-local found = 0
+local found, stuck = 0, nil
 for i = 2, #ARGV do
   local letter = redis.call('XRANGE', keys.DEAD, ARGV[i], ARGV[i])[1]
   if letter then
@@ -24,8 +24,11 @@ for i = 2, #ARGV do
       end
       all.tenant = all.tenant or ''
       local priority = keys.whole(all.priority, keys.HIGHEST_PRIORITY, keys.HIGHEST_PRIORITY, keys.LOWEST_PRIORITY)
+      -- An entry has to have some.
+      if #fields == 0 then fields = {'tenant', all.tenant} end
       if not admit.again(all.tenant, priority, all.sub or '', nil, fields) then
-        return redis.error_reply('WRONGTYPE the key of the stream of tenant ' .. all.tenant .. ' holds something else')
+        stuck = 'WRONGTYPE the key of the stream of tenant ' .. all.tenant .. ' holds something else'
+        break
       end
     end
     redis.call('XDEL', keys.DEAD, ARGV[i])
@@ -34,4 +37,4 @@ end
 if redis.call('XLEN', keys.DEAD) == 0 then redis.call('DEL', keys.DEAD) end
 dispatch.fill()
 egress.forget_idle()
-return found
+return stuck and redis.error_reply(stuck) or found

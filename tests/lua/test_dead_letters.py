@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import pytest
+from redis.exceptions import ResponseError
 
 from celery_qos import keys
 from celery_qos.config import QoS, Tenant
@@ -131,3 +132,20 @@ class TestExhume:
         hand.hire()
         delivery, = hand.read()
         assert delivery.fields[b'x'] == b'y'
+
+    def test_without_a_field_that_is_kept(self, hand):
+        letter = hand.redis.xadd(keys.dead(hand.ns), {'reason': 'x'}).decode()
+        assert hand.store.exhume(hand.queue, [letter], again=True) == 1
+        hand.hire()
+        delivery, = hand.read()
+        assert delivery.fields[b'tenant'] == b''
+
+    def test_one_that_cannot_go_keeps_no_slot_from_those_before_it(self, hand):
+        letters = [hand.redis.xadd(keys.dead(hand.ns), {'reason': 'x', 'tenant': tenant, 'number': '1'}).decode()
+                   for tenant in 'abc']
+        hand.hire(slots=3)
+        hand.redis.set(keys.tenant_stream(hand.ns, 'b', 0), 'by hand')
+        with pytest.raises(ResponseError, match='WRONGTYPE'):
+            hand.store.exhume(hand.queue, letters, again=True)
+        assert hand.in_egress() == [1]
+        assert [letter_id for letter_id, _ in hand.store.dead_letters(hand.queue)] == letters[1:]
