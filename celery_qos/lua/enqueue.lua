@@ -86,7 +86,7 @@ end
 
 -- A key of another type raises before the task is written: its publisher is told that it was not.
 ids = admit.ids_of(sub, tenant)
-fair.check_types(ids)
+if due then redis.call('ZCARD', keys.DELAYED) else fair.check_types(ids) end
 local no_room = not exempt and full(ids)
 local drops = no_room and no_room.on_full == 'drop-oldest'
   and (due or redis.call('HEXISTS', keys.WAITING, ids[#ids]) == 1)

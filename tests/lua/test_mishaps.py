@@ -204,6 +204,14 @@ class TestAKeyOfAnotherType:
             hand.put('a')
         assert hand.redis.keys() == [key.encode()]
 
+    @pytest.mark.parametrize('name', ['delayed', 'delayed_tasks', 'state'])
+    def test_a_delayed_task_that_is_refused_is_not_written(self, hand, name):
+        key = getattr(keys, name)(hand.ns)
+        hand.redis.set(key, 'by hand')
+        with pytest.raises(ResponseError, match='WRONGTYPE'):
+            hand.put('a', task_id='x', due_ms=2 ** 42)
+        assert not hand.redis.exists(*{keys.delayed(hand.ns), keys.delayed_tasks(hand.ns)} - {key})
+
     def test_in_place_of_a_tenants_stream_it_stops_that_tenant_only(self, hand):
         hand.put('broken', times=2)
         hand.put('good', times=2)
