@@ -7,8 +7,10 @@ local from = rank and rank + 1 or 0
 if not rank and ARGV[2] ~= '' then
   -- It is gone meanwhile: after it come those of its time with a higher number.
   from = redis.call('ZCOUNT', keys.DELAYED, '-inf', '(' .. ARGV[2])
-  for _, place in ipairs(redis.call('ZRANGEBYSCORE', keys.DELAYED, ARGV[2], ARGV[2])) do
-    if place < ARGV[1] then from = from + 1 end
+  local upto = redis.call('ZCOUNT', keys.DELAYED, '-inf', ARGV[2])
+  while from < upto do
+    local middle = math.floor((from + upto) / 2)
+    if redis.call('ZRANGE', keys.DELAYED, middle, middle)[1] < ARGV[1] then from = middle + 1 else upto = middle end
   end
 end
 local found = {}

@@ -155,6 +155,13 @@ class TestList:
             hand.redis.zrem(keys.delayed(hand.ns), page[-1].place)
         assert len(found) == len(set(found)) == 25
 
+    def test_many_of_one_time_are_not_gone_through_for_a_page(self, hand):
+        due = 2 ** 42
+        hand.redis.zadd(keys.delayed(hand.ns), {f'{number:015d}:x': due for number in range(0, 4000, 2)})
+        last = f'{1001:015d}:gone', due
+        commands = commands_of(hand.redis, lambda: hand.store.delayed(hand.queue, last, 1))
+        assert commands['zrangebyscore'] == 0 and commands['zrange'] < 15
+
 
 @pytest.mark.once
 def test_a_million_of_them_slow_nobody(hand):
