@@ -9,8 +9,8 @@ settings.load_settings()
 local lease, sweeper, now = tonumber(ARGV[1]), ARGV[2], clock.now_ms()
 egress.allow_when_full()
 bell.silent = true
--- How many delayed tasks one call moves, so that it stays short.
-local MOST_DUE = 100
+-- How many delayed tasks one call moves, and about how many bytes of them, so that it stays short.
+local MOST_DUE, MOST_BYTES = 100, 2 ^ 20
 
 local loops = redis.call('HMGET', keys.SETTINGS, 'workers', 'idle_threshold', 'idle_timeout')
 redis.call('ZREMRANGEBYSCORE', keys.SWEEPERS, '-inf', now)
@@ -52,8 +52,11 @@ if in_egress == 0 and redis.call('EXISTS', keys.IN_FLIGHT) == 1 then
 end
 limits.unpark_due(100)
 fair.check_types()
+local bytes = 0
 for _, place in ipairs(delayed.due(now, MOST_DUE)) do
-  local task = delayed.at(place)
+  if bytes > MOST_BYTES then break end
+  local task, size = delayed.at(place)
+  bytes = bytes + (size or 0)
   -- A key that is no stream takes no task: an error here would stop all that are due.
   if task and not admit.again(task.tenant, task.priority, task.named, task.percent, task.fields) then
     dead.add('malformed: the key of its stream holds something else', task.fields)

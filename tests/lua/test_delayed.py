@@ -85,6 +85,35 @@ def test_a_call_moves_some_and_tells_that_there_are_more(hand):
     assert hand.store.sweep(hand.queue, 600, 'sweeper').moved == 50
 
 
+def test_a_call_moves_few_that_are_large(hand):
+    for _ in range(5):
+        hand.store.enqueue(hand.queue, 'a', 5, {'number': '1', 'body': 'x' * 600_000}, task_id='x', due_ms=2 ** 42)
+    make_due(hand)
+    assert [hand.store.sweep(hand.queue, 600, 'sweeper').moved for _ in range(4)] == [2, 2, 1, 0]
+
+
+def test_many_messages_of_one_task(hand):
+    """Each is looked for once, not again for each of the others."""
+    for _ in range(200):
+        delay(hand, task_id='x')
+    assert commands_of(hand.redis, lambda: delay(hand, task_id='x'))['hexists'] < 20
+    make_due(hand)
+    assert commands_of(hand.redis, hand.sweep)['hget'] < 310
+    hand.sweep()
+    hand.sweep()
+    assert hand.waiting('a') == list(range(1, 202))
+    assert not hand.redis.exists(keys.delayed_tasks(hand.ns))
+
+
+def test_junk_under_the_id_of_a_task_brings_none_back(hand):
+    hand.redis.hset(keys.delayed_tasks(hand.ns), '1:x', 'junk')
+    delay(hand, task_id='x')
+    make_due(hand)
+    hand.sweep()
+    assert hand.waiting('a') == [1] and hand.store.count_dead_letters(hand.queue) == 1
+    assert not hand.redis.exists(keys.delayed_tasks(hand.ns))
+
+
 def test_the_sweep_tells_when_the_next_is_due(hand):
     delay(hand, seconds=50)
     delay(hand, seconds=20)

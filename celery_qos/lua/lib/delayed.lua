@@ -28,23 +28,45 @@ local function is_one(task)
   return math.abs(task.due) < 2 ^ 53
 end
 
--- All that were published under `id`. What somebody else wrote there is `junk`.
-local function tasks_of(id)
-  local tasks = {}
+-- What was read last: it is asked for again to be removed, and there may be much of one id.
+local last_id, last_found
+
+-- All that was published under `id`: each as it is kept, and its task unless somebody else wrote it.
+local function found_of(id)
+  if id == last_id then return last_found end
+  local found = {}
   while true do
-    local packed = redis.call('HGET', keys.DELAYED_TASKS, field(id, #tasks + 1))
-    if not packed then return tasks end
+    local packed = redis.call('HGET', keys.DELAYED_TASKS, field(id, #found + 1))
+    if not packed then break end
     local ok, task = pcall(cmsgpack.unpack, packed)
-    tasks[#tasks + 1] = ok and is_one(task) and task or {junk = packed}
+    found[#found + 1] = {packed = packed, task = ok and is_one(task) and task or nil}
   end
+  last_id, last_found = id, found
+  return found
+end
+
+-- A number that nothing is published under `id` with, where the first is taken.
+local function free_number(id)
+  local taken, free = 1, 2
+  local function look(n)
+    if redis.call('HEXISTS', keys.DELAYED_TASKS, field(id, n)) == 1 then taken = n else free = n end
+  end
+  look(free)
+  while free == taken do
+    free = 2 * taken
+    look(free)
+  end
+  while free - taken > 1 do look(math.floor((taken + free) / 2)) end
+  return free
 end
 
 -- `task`: a table of numbers and text.
 function delayed.add(id, due, task)
-  local n = 1
   task.place = string.format('%015d:', keys.add(keys.STATE, 'delayed', 1)) .. id
   local packed = cmsgpack.pack(task)
-  while redis.call('HSETNX', keys.DELAYED_TASKS, field(id, n), packed) == 0 do n = n + 1 end
+  if redis.call('HSETNX', keys.DELAYED_TASKS, field(id, 1), packed) == 0 then
+    redis.call('HSET', keys.DELAYED_TASKS, field(id, free_number(id)), packed)
+  end
   redis.call('ZADD', keys.DELAYED, due, task.place)
   if redis.call('ZRANK', keys.DELAYED, task.place) == 0 then bell.ring() end
 end
@@ -54,34 +76,35 @@ function delayed.due(now, most)
   return redis.call('ZRANGEBYSCORE', keys.DELAYED, '-inf', now, 'LIMIT', 0, most)
 end
 
--- The task at `place`, or nil where it was deleted by hand.
+-- The task at `place` and how many bytes it takes, or nil where it was deleted by hand.
 function delayed.at(place)
-  for _, task in ipairs(tasks_of(id_of(place))) do
-    if task.place == place then return task end
+  for _, each in ipairs(found_of(id_of(place))) do
+    if each.task and each.task.place == place then return each.task, #each.packed end
   end
 end
 
 -- It is there no more, and what somebody else wrote under its id is a dead letter.
 function delayed.remove(place)
   local id = id_of(place)
-  local tasks = tasks_of(id)
-  for n = #tasks, 1, -1 do
-    local task, last = tasks[n], #tasks
-    if task.junk or task.place == place then
-      if task.junk then dead.add('malformed: it is not what is kept of a delayed task', {'body', task.junk}) end
-      if n < last then redis.call('HSET', keys.DELAYED_TASKS, field(id, n), cmsgpack.pack(tasks[last])) end
+  local found = found_of(id)
+  for n = #found, 1, -1 do
+    local each, last = found[n], #found
+    if not each.task or each.task.place == place then
+      if not each.task then
+        dead.add('malformed: it is not what is kept of a delayed task', {'body', each.packed})
+      end
+      if n < last then redis.call('HSET', keys.DELAYED_TASKS, field(id, n), found[last].packed) end
       redis.call('HDEL', keys.DELAYED_TASKS, field(id, last))
-      tasks[n], tasks[last] = tasks[last], nil
+      found[n] = found[last]
+      found[last] = nil
     end
   end
   redis.call('ZREM', keys.DELAYED, place)
 end
 
--- All that were published under `id`.
+-- All tasks that were published under `id`.
 function delayed.all(id)
-  local found = {}
-  for _, task in ipairs(tasks_of(id)) do
-    if not task.junk then found[#found + 1] = task end
-  end
-  return found
+  local tasks = {}
+  for _, each in ipairs(found_of(id)) do tasks[#tasks + 1] = each.task end
+  return tasks
 end
