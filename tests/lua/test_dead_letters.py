@@ -5,7 +5,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from celery_qos import keys
-from celery_qos.config import QoS, Tenant
+from celery_qos.config import Egress, QoS, Tenant
 
 
 def letters(hand) -> list[dict[bytes, bytes]]:
@@ -70,6 +70,15 @@ class TestDeliveredInVain:
         while hand.sweep():
             pass
         assert [entry.failures for entry in hand.egress()] == [1] * 2 + [0] * 248
+
+    def test_nor_where_egress_has_several_streams(self, hand):
+        hand.configure(QoS(egress=Egress(streams=2)))
+        hand.put(times=8)
+        hand.store.lease(hand.queue, 'w', 8, 600, 2)
+        hand.read()
+        hand.end_lease()
+        hand.sweep()
+        assert sum(entry.failures for entry in hand.egress()) == 2
 
     def test_its_place_in_flight_is_free(self, hand):
         hand.configure(QoS(max_deliveries=1, tenants={'a': Tenant(max_in_flight=1)}))

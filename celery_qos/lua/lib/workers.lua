@@ -87,6 +87,23 @@ function workers.forget_consumer(consumer)
   end
 end
 
+-- What the consumer has not settled, the oldest first; of each stream as much as one call takes back.
+function workers.oldest_of(consumer)
+  local found = {}
+  for stream in pairs(egress.groups()) do
+    for _, row in ipairs(redis.call('XPENDING', keys.egress(stream), keys.GROUP, '-', '+', workers.BATCH, consumer)) do
+      local ms, number = string.match(row[1], '^(%d+)-(%d+)$')
+      found[#found + 1] = {stream = stream, id = row[1], ms = tonumber(ms), number = tonumber(number)}
+    end
+  end
+  table.sort(found, function(one, other)
+    if one.ms ~= other.ms then return one.ms < other.ms end
+    if one.number ~= other.number then return one.number < other.number end
+    return one.stream < other.stream
+  end)
+  return found
+end
+
 -- Take the slots of a consumer that is gone, deliver its tasks again, in their old order, and give up the places in
 -- flight of those that it ran. Where the deliveries count as failed, they do for as many of the oldest as it may have
 -- been at work on: what only waited in it is not to blame. Returns how many are delivered again, whether that was all,
@@ -95,14 +112,12 @@ function workers.recover(consumer, counted)
   workers.set_slots(consumer, 0)
   local moved, done, died = 0, true, 0
   local suspects = keys.number(redis.call('HGET', keys.STATE, 'suspects:' .. consumer), math.huge, 0, math.huge)
-  for stream in pairs(egress.groups()) do
-    local entries = redis.call('XPENDING', keys.egress(stream), keys.GROUP, '-', '+', workers.BATCH, consumer)
-    for i, entry in ipairs(entries) do
-      local back, buried = workers.redeliver(stream, entry[1], i <= suspects and counted or 0)
-      moved, died = moved + back, died + buried
-    end
-    done = done and #entries < workers.BATCH
+  local entries = workers.oldest_of(consumer)
+  for i = 1, math.min(#entries, workers.BATCH) do
+    local back, buried = workers.redeliver(entries[i].stream, entries[i].id, i <= suspects and counted or 0)
+    moved, died = moved + back, died + buried
   end
+  done = #entries < workers.BATCH
   -- What is left is for the next call, and was not at work either.
   if not done and suspects < workers.BATCH then redis.call('HSET', keys.STATE, 'suspects:' .. consumer, 0) end
   local ran, given_up = redis.call('HRANDFIELD', keys.running(consumer), workers.BATCH, 'WITHVALUES'), {}
