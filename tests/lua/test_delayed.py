@@ -332,7 +332,7 @@ class TestExpired:
         self.expire(hand)
         hand.put('a')
         hand.hire(slots=3)
-        for _ in range(3):
+        for _ in range(12):
             hand.sweep()
         assert hand.in_egress() == [1]
         assert hand.store.size(hand.queue) == 1
@@ -350,3 +350,17 @@ class TestExpired:
         hand.hire(slots=2)
         assert self.put(hand, 7, seconds=600) == 'egress'
         assert hand.in_egress() == [7]
+
+    def test_the_bell_rings_once_a_script(self, hand):
+        """The sweep goes on where a script has removed as many as one may."""
+        for number in range(120):
+            self.put(hand, number, seconds=600)
+        self.expire(hand)
+        assert commands_of(hand.redis, hand.hire)['rpush'] == 1
+        assert len(hand.store.take_discarded(hand.queue, 1000)) == 100
+
+    def test_the_bell_rings_for_what_is_none_of_ours_too(self, hand):
+        hand.put('a')
+        hand.redis.xadd(keys.tenant_stream(hand.ns, 'a', 0), {f'{number}': '' for number in range(1001)})
+        hand.hire()
+        assert hand.store.count_dead_letters(hand.queue) == 1 and hand.redis.exists(keys.bell(hand.ns))

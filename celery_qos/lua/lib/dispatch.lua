@@ -3,7 +3,7 @@
 local dispatch = {}
 
 -- How many expired tasks one script removes, so that it stays short: then it dispatches no more, and the sweep goes on.
-dispatch.MOST_EXPIRED = 500
+dispatch.MOST_EXPIRED = 100
 dispatch.expired = 0
 
 -- ids[i] leaves the ready set, and so do those above it that are left without any.
@@ -67,6 +67,7 @@ function dispatch.live_head(ids)
     local stream, entry = dispatch.head(ids[#ids])
     if stream and #entry[2] > keys.MOST_VALUES then
       dead.add('malformed: ' .. #entry[2] / 2 .. ' fields', entry[2])
+      bell.ring()
     elseif stream and discarded.is_expired(entry[2]) then
       discarded.add('expired', entry[2])
     else
