@@ -19,6 +19,10 @@ logger = get_logger(__name__)
 OF_DATA = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, ContentDisallowed, DecodeError)
 
 
+class Malformed(ValueError):
+    """A message lacks what every worker takes for granted."""
+
+
 def guard(consumer: Any) -> None:
     """Have what a message makes the worker raise, before a pool has its task, end the message and not the worker."""
     create, acks, process = consumer.create_task_handler, consumer.on_decode_error, consumer.controller._process_task
@@ -64,26 +68,38 @@ def guard(consumer: Any) -> None:
 
 
 def _check(message: Any) -> None:
-    """Raise `ValueError` where a task of protocol 2 has not what every worker takes for granted."""
+    """Raise `Malformed` where a task of protocol 2 has not what every worker takes for granted."""
     headers = message.headers
     if 'task' not in headers:
         return
     if headers.get('id') is None:
-        raise ValueError('it has no id')
+        raise Malformed('it has no id')
     limits = headers.get('timelimit')
     if limits and not (isinstance(limits, (list, tuple)) and len(limits) == 2 and all(map(_is_limit, limits))):
-        raise ValueError('its timelimit is not a pair of numbers')
+        raise Malformed('its timelimit is not a pair of numbers')
     body = message.payload
     if isinstance(body, Mapping):
         if 'args' not in body:
-            raise ValueError('its body is an object without args')
+            raise Malformed('its body is an object without args')
     elif not (isinstance(body, (list, tuple)) and len(body) == 3 and isinstance(body[0], (list, tuple))
               and isinstance(body[1], Mapping) and (body[2] is None or isinstance(body[2], Mapping))):
-        raise ValueError('its body is not a list of args, kwargs and options')
+        raise Malformed('its body is not a list of args, kwargs and options')
 
 
 def _is_limit(value: Any) -> bool:
     return value is None or isinstance(value, (int, float))
+
+
+def _text_of(exc: Exception) -> str:
+    """What is wrong. The texts of others may quote what they could not read, such as a date among the arguments."""
+    if isinstance(exc, Malformed):
+        return str(exc)
+    kind = type(exc).__name__
+    if isinstance(exc, ContentDisallowed):
+        return ' '.join(f'{kind}: {exc}'.split())[:200]
+    if isinstance(exc, DecodeError) and exc.__context__:
+        return f'{kind}: {type(exc.__context__).__name__}'
+    return kind
 
 
 def _end(message: Any, exc: Exception, blamed: bool) -> None:
@@ -92,9 +108,7 @@ def _end(message: Any, exc: Exception, blamed: bool) -> None:
     Arguments:
         blamed: it is sure that the message is at fault, and not a worker that is about to stop.
     """
-    text, outcome = type(exc).__name__, 'it is in the dead letters' if blamed else 'it is delivered again'
-    if isinstance(exc, (ValueError, ContentDisallowed, DecodeError)):
-        text = ' '.join(f'{text}: {exc}'.split())[:200]
+    text, outcome = _text_of(exc), 'it is in the dead letters' if blamed else 'it is delivered again'
     headers, info = message.headers, message.delivery_info
     queue = info.get('routing_key') if isinstance(info, Mapping) else None
     if message.acknowledged:
