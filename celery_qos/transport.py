@@ -137,6 +137,12 @@ class Channel(kombu_redis.Channel):
             params['socket_timeout'] = COMMAND_TIMEOUT
         return params
 
+    @property
+    def poller(self) -> Optional[Poller]:
+        """What polls the connections; None once they are lost or closed."""
+        connection = self.connection
+        return connection.cycle if connection else None
+
     @cached_property
     def store(self) -> Store:
         """For commands of the calling thread."""
@@ -170,8 +176,8 @@ class Channel(kombu_redis.Channel):
 
     def _on_connection_disconnect(self, connection: Any) -> None:
         self.reader.forget(connection)
-        if self.connection:
-            self.connection.cycle.after_fork()
+        if self.poller:
+            self.poller.after_fork()
         super()._on_connection_disconnect(connection)
 
     # -- publishing
@@ -433,7 +439,7 @@ class Channel(kombu_redis.Channel):
             run.settle(skipped=message is not None and self._lease.skips(message))
         else:
             self.member.settler.settle(queue, entry_id)
-        poller = self.connection.cycle if self.connection else None
+        poller = self.poller
         if tag in self._got:
             self._got.remove(tag)
             self.flush()
@@ -445,7 +451,7 @@ class Channel(kombu_redis.Channel):
 
     def flush_soon(self) -> None:
         """As `flush`, but where an event loop turns it is for that to send: a pool's thread must not wait for Redis."""
-        poller = self.connection.cycle if self.connection else None
+        poller = self.poller
         if poller is None or not (poller.loops or poller.gathers):
             self.flush()
         else:
@@ -477,8 +483,8 @@ class Channel(kombu_redis.Channel):
 
     def close(self) -> None:
         closing = not self.closed
-        if self.connection:
-            self.connection.cycle.after_fork()
+        if self.poller:
+            self.poller.after_fork()
         if closing:
             self.reader.disconnect()
         try:

@@ -29,7 +29,8 @@ class Discarded:
     def announce(self, queue: str) -> None:
         """There are some of that queue; called by the thread that sweeps."""
         self._queues.add(queue)
-        self._channel.connection.cycle.turn_again()
+        if poller := self._channel.poller:      # after a lost connection, the sweep tells the next channel
+            poller.turn_again()
 
     def pass_on(self) -> None:
         """Some of them; in the loop."""

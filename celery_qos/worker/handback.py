@@ -61,8 +61,14 @@ class HandBack:
         for tag in tags:
             for account in channel.lease.held, channel.lease.runs, channel.qos._delivered:
                 account.pop(tag, None)
+        poller = channel.poller
+        if poller is None:
+            # The connection is lost: they go back with the next ack, or when the worker ends.
+            for tag in tags:
+                channel.member.settler.requeue(*parse_delivery_tag(tag), counted=False)
+            return
         # A green pool's loop may just wait for the next event.
-        channel.connection.cycle.turn_again()
+        poller.turn_again()
         if first or tags:
             native.start_thread(lambda: _send(channel, tags))
 

@@ -14,6 +14,7 @@ from kombu.mixins import ConsumerMixin, ConsumerProducerMixin
 
 from celery_qos import keys, reader
 from celery_qos.transport import Transport
+from celery_qos.worker.discarded import Discarded
 from tests.until import until
 
 JOBS = Queue('jobs', Exchange('jobs', type='direct'), routing_key='jobs')
@@ -743,3 +744,9 @@ def test_a_connection_that_went_silent_is_lost(server, monkeypatch):
                 with suppress(queue.Empty):
                     queue.get(timeout=0.1)
         server.client().execute_command('CLIENT', 'UNPAUSE')
+
+
+def test_the_sweep_announces_what_is_discarded_while_the_connection_is_lost(connection):
+    discarded = Discarded(connection.channel())
+    connection.collect()
+    discarded.announce('jobs')

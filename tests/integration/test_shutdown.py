@@ -9,6 +9,7 @@ from signal import SIGINT, SIGQUIT, SIGTERM
 import pytest
 
 from celery_qos import keys
+from celery_qos.embedded import EmbeddedRedis
 
 from ..until import until
 from .ledger import Ledger
@@ -125,3 +126,17 @@ def test_a_cold_shutdown_hands_back_what_is_not_finished(server, pool, running, 
         worker.wait()
     assert ended is None or Counter(ledger.marks('end')) == Counter(ended)
     assert handed_back(ledger) == [*UNSTARTED, *back]
+
+
+@pytest.mark.parametrize('pool, number', [('threads', SIGTERM), ('prefork', SIGQUIT)])
+def test_while_the_connection_is_lost(server, pool, number):
+    with EmbeddedRedis(server.binary) as lost:
+        ledger = Ledger(lost, book=server)
+        with filled_worker(ledger, pool, RUNNING) as worker:
+            lost.kill()
+            worker.wait_for('Cannot connect to')
+            worker.signal(number)
+            ledger.let_end(*RUNNING)
+            worker.wait()
+            assert 'AttributeError' not in worker.log()
+    assert set(ledger.marks('start')) == set(RUNNING)
