@@ -119,6 +119,9 @@ class Member:
         with self._lock:
             self._thread_runs = bool(self._sweeper.places) or any(
                 lease.active or lease.queues for lease in self._leases)
+            if not self._thread_runs:
+                # Where sockets are gevent's, they are of the thread that made them, and the next one is another.
+                self._thread_store.client.connection_pool.disconnect()
             return self._thread_runs
 
     @property

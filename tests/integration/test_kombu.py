@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
+import sys
 from contextlib import suppress
 from queue import Empty
 from time import monotonic, sleep
@@ -750,3 +752,26 @@ def test_the_sweep_announces_what_is_discarded_while_the_connection_is_lost(conn
     discarded = Discarded(connection.channel())
     connection.collect()
     discarded.announce('jobs')
+
+
+#: Consumes, leaves for long enough that the thread which renews leases ends, and consumes again.
+CONSUMES_TWICE = '''
+from gevent import monkey; monkey.patch_all()
+import logging, sys, time
+logging.basicConfig(level=logging.INFO)
+from kombu import Connection
+for number in range(2):
+    with Connection(sys.argv[1], transport_options={'qos': {'lease_seconds': 1}}) as connection:
+        queue = connection.SimpleQueue('jobs')
+        queue.put({}, headers={'task': 'x', 'id': str(number)})
+        queue.get(timeout=5).ack()
+        time.sleep(0.6)
+        queue.close()
+    time.sleep(0.6)
+'''
+
+
+def test_a_green_program_consumes_again_after_a_while(server):
+    done = subprocess.run([sys.executable, '-c', CONSUMES_TWICE, server.url('qos')], capture_output=True, text=True,
+                          timeout=30)
+    assert done.returncode == 0 and 'goes on after an error' not in done.stderr, done.stderr
