@@ -58,7 +58,7 @@ POISON = {
     'unknown task': (with_headers(task='unknown'), 'rejected'),
     'body is no JSON': (entry(body='junk'), 'malformed: DecodeError.*'),
     'body has a date that is none': (
-        entry(body='[[{"__type__": "datetime", "__value__": "%s"}], {}, {}]' % SECRET),
+        entry(body='[[{"__type__": "datetime", "__value__": "' + SECRET + '"}], {}, {}]'),
         'malformed: DecodeError: ValueError'),
     'body is binary': (entry(body=b'\xff\xfe'), 'malformed: DecodeError.*'),
     'body is empty': (entry(body=''), 'malformed: its body .*'),
