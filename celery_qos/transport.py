@@ -161,7 +161,7 @@ class Channel(kombu_redis.Channel):
         return self._lease
 
     def join(self, keep: Callable[[Any], bool]) -> Lease:
-        """Begin the lease with one that outlasts a lost connection, for the messages of which `keep` is true."""
+        """Begin the lease with one that outlasts a lost connection, for the delivery tags of which `keep` is true."""
         if self._lease is None:
             self._lease = self.member.join(keep)
         self._lease.keep = keep

@@ -27,7 +27,7 @@ INTERVALS = 5
 DISCARDED_AT_ONCE = 100
 
 
-def keep_nothing(message: Any) -> bool:
+def keep_nothing(delivery: Any) -> bool:
     """After a reconnect every unsettled delivery goes back, as AMQP has it."""
     return False
 
@@ -48,7 +48,7 @@ class Lease:
         self.consumer = consumer
         #: A channel reads under this name now.
         self.active = False
-        #: Says of a message whether its process still works on it after the connection was lost.
+        #: Says of a delivery tag whether its process still works on it after the connection was lost.
         self.keep: Callable[[Any], bool] = keep_nothing
         #: It had ended, perhaps as Redis had lost everything.
         self.lost = False
@@ -126,7 +126,7 @@ class Lease:
     def _reclaim(self, unsent: Callable[[], list[tuple[str, str]]]) -> None:
         # Other threads settle meanwhile: what is held no more was settled before, so it has to be asked for after.
         for tag, message in list(self.held.items()):
-            if message is None or not self.keep(message):
+            if message is None or not self.keep(tag):
                 self.held.pop(tag, None)
                 self.runs.pop(tag, None)
         kept = [parse_delivery_tag(tag) for tag in list(self.held)]

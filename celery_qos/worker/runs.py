@@ -94,6 +94,8 @@ class _Watch:
         self._run, self._send = run, send
         self._accept, self._success = options['accept_callback'], options.get('callback')
         self._error, self._timeout = options.get('error_callback'), options.get('timeout_callback')
+        #: As the request has it.
+        self.message = getattr(getattr(self._accept, '__self__', None), 'message', None)
         self._pid = os.getpid()
         self._began: Optional[float] = None
         run.hand_over()

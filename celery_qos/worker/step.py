@@ -99,22 +99,23 @@ class Slots(bootsteps.StartStopStep):
     def _runs(self) -> dict[str, Run]:
         return self._lease.runs if self._lease is not None else {}
 
-    def _holds(self, message: Any) -> bool:
-        return message['headers'].get('id') in self._held
+    def _holds(self, tag: str) -> bool:
+        return tag in self._held
 
     def _before_reconnect(self, consumer: Any) -> None:
         """The connection is lost, and Celery drops what its pool has not started: note what goes on nevertheless."""
-        dropped = {request.id for bucket in consumer.task_buckets.values() if bucket for request, _ in bucket.contents}
+        # By their tags: a retry, or what replaces a task, has the id of the one that may still run.
+        dropped = [request for bucket in consumer.task_buckets.values() if bucket for request, _ in bucket.contents]
         for entry in eta_entries(consumer.timer):
-            dropped.update(request.id for request in requests_of(entry))
+            dropped += requests_of(entry)
             consumer.timer.cancel(entry)
-        dropped -= {request.id for request in tuple(state.reserved_requests)}
         jobs = getattr(getattr(consumer.pool, '_pool', None), '_cache', None)
         if not isinstance(jobs, dict):
             # Any pool but prefork runs all that it was handed; what has ended by now, Celery will still ack.
-            held = list(self._lease.held.values()) if self._lease is not None else []
+            held = list(self._lease.held.items()) if self._lease is not None else []
             self._on_close()
-            self._held = {message['headers'].get('id') for message in held if message is not None} - dropped
+            self._held = {tag for tag, message in held if message is not None}
+            self._held.difference_update(request.message.delivery_tag for request in dropped)
             return
         # Celery before 5.6 drops running tasks from the pool's account too, and then never acks them; later releases
         # drop those that a child was sent and has not reported as started (celery#8091).
@@ -122,7 +123,8 @@ class Slots(bootsteps.StartStopStep):
         self._on_close()
         jobs.update((number, job) for number, job in started.items() if not job.ready())
         # What Celery cancels as the connection is lost, it never acks.
-        self._held = {job.correlation_id for job in started.values() if job._terminated is None}
+        self._held = {job._accept_callback.__self__.message.delivery_tag for job in started.values()
+                      if job._terminated is None}
 
 
 def _at_work_on(consumer: Any) -> int:

@@ -11,6 +11,7 @@ from ..until import until
 from .ledger import Ledger
 
 POOLS = ['prefork', 'solo', 'threads', 'gevent']
+NS = keys.namespace('celery')
 SHORT_LEASE = {'broker_transport_options': {'qos': {'lease_seconds': 2}}}
 
 
@@ -104,6 +105,23 @@ def test_what_ends_while_the_connection_is_lost_does_not_run_again(server):
         log = worker.log()
     assert 'had ended' not in log
     assert {mark: count for mark, count in Counter(ledger.marks('start')).items() if count > 1} == {}
+
+
+def test_what_has_the_id_of_a_running_task_is_delivered_again_after_a_reconnect(server):
+    """As a retry has, and what replaces a task."""
+    ledger = Ledger(server)
+    with ledger.worker('prefork', 1) as worker:
+        ledger.send('t', 'runs', task='held_late', task_id='same')
+        ledger.until('start', 1)
+        ledger.send('t', 'waits', task_id='same')
+        until(lambda: ledger.redis.xpending(keys.egress(NS), keys.GROUP)['pending'] == 2)
+        for kind in 'normal', 'pubsub':
+            ledger.redis.client_kill_filter(_type=kind, skipme=True)
+        worker.wait_for('are delivered again')
+        ledger.let_end('runs')
+        ledger.until('end', 2)
+        ledger.until_idle()
+    assert ledger.marks('start') == ['runs', 'waits']
 
 
 @pytest.mark.parametrize('pool', POOLS)
