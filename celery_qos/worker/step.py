@@ -129,8 +129,13 @@ class Slots(bootsteps.StartStopStep):
 
 def _at_work_on(consumer: Any) -> int:
     """How many unacknowledged tasks the worker may be running: of those that are acknowledged early, one at most."""
-    late = any(task.acks_late for task in list(consumer.app.tasks.values()))
-    return max(1, consumer.pool.num_processes) if late else 1
+    if not any(task.acks_late for task in list(consumer.app.tasks.values())):
+        return 1
+    try:
+        # Before Celery 5.7, gevent's pool says as its number of processes how many tasks it runs right now.
+        return max(1, getattr(consumer.pool._pool, 'size', 0) or consumer.pool.num_processes)
+    except AttributeError:      # prefork's pool has stopped; the lease goes on until the channel closes
+        return 1
 
 
 def _is_revoked(message: Any) -> bool:
