@@ -2,7 +2,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from functools import partial
+from typing import Any, Optional
 
 from celery.worker import state
 from celery.worker.request import Request
@@ -70,7 +71,9 @@ class HandBack:
         # A green pool's loop may just wait for the next event.
         poller.turn_again()
         if first or tags:
-            native.start_thread(lambda: _send(channel, tags))
+            # Connections of its own: where sockets are gevent's, they are of the thread that makes them.
+            store = channel.new_store()
+            native.start_thread(lambda: _send(store, channel, tags))
 
     def _take_back(self, stopped: bool) -> Iterator[Any]:
         consumer = self._consumer
@@ -89,22 +92,22 @@ class HandBack:
                             and request._apply_result is None and not request.acknowledged]
 
 
-def _send(channel: Any, tags: list[str]) -> None:
-    # Its own: where sockets are gevent's, they are of the thread that made them.
-    store: Store = channel.new_store()
+def _send(store: Store, channel: Any, tags: list[str]) -> None:
     entries: dict[str, list[str]] = {}
     for queue, entry_id in map(parse_delivery_tag, tags):
         entries.setdefault(queue, []).append(entry_id)
-    try:
-        channel.reader.interrupt(store)
-        channel.lease.bring_no_slots(store)
-        for queue, ids in entries.items():
-            store.requeue(queue, ids, counted=False)
-    except (RedisError, OSError) as exc:
-        logger.warning('cannot hand back %d tasks that were not started (%s): they go back when the worker ends',
-                       len(tags), reason(exc))
-    finally:
-        store.client.connection_pool.disconnect()
+    acts = [partial(channel.reader.interrupt, store), partial(channel.lease.bring_no_slots, store)]
+    acts += [partial(store.requeue, queue, ids, counted=False) for queue, ids in entries.items()]
+    refusal: Optional[Exception] = None
+    for act in acts:
+        try:
+            act()
+        except (RedisError, OSError) as exc:
+            refusal = exc       # it may be of one queue only
+    if refusal:
+        logger.warning('cannot hand back all of %d tasks that were not started (%s): what is left goes back when the '
+                       'worker ends', len(tags), reason(refusal))
+    store.client.connection_pool.disconnect()
 
 
 def eta_entries(timer: Any) -> list[Any]:
