@@ -7,7 +7,7 @@ from typing import Any
 
 from celery import Celery, signals
 
-from .ledger import ENDED, RECEIVED, STARTED, Book
+from .ledger import ENDED, RECEIVED, SENT, STARTED, Book
 from .settings import Setup
 
 __all__ = ('app', 'book', 'early', 'late', 'part', 'whole')
@@ -26,6 +26,11 @@ def name_of(request: Any) -> str:
 @signals.task_received.connect(weak=False)
 def on_received(request: Any, **kwargs: Any) -> None:
     book.write((RECEIVED, request.id, time.time(), name_of(request)))
+
+
+@signals.before_task_publish.connect(sender='whole', weak=False)
+def on_body(headers: Any, **kwargs: Any) -> None:
+    book.write((SENT, headers['id'], time.time()))
 
 
 def work(task: Any, seconds: float, retries: int, countdown: float) -> None:

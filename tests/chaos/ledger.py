@@ -21,11 +21,12 @@ PUBLISHING = 'P'
 PUBLISHED = 'D'
 FAILED = 'F'
 RECEIVED = 'A'
+SENT = 'B'
 STARTED = 'S'
 ENDED = 'E'
 #: The list that a line is in.
 LISTS = {PUBLISHING: 'publishing', ENDED: 'ended', PUBLISHED: 'events', FAILED: 'events', RECEIVED: 'events',
-         STARTED: 'events'}
+         SENT: 'events', STARTED: 'events'}
 
 
 class Book:
@@ -114,6 +115,8 @@ class Task:
     published: Optional[float] = None
     failed: Optional[float] = None
     error: str = ''
+    #: When a worker was about to publish it, of a chord's body.
+    sent: Optional[float] = None
     #: When, and by which worker.
     received: list[tuple[float, str]] = field(default_factory=list)
     #: By number of the retry, in the order of their starts.
@@ -174,6 +177,8 @@ class History:
             task.published = at
         elif kind == FAILED:
             task.failed, task.error = at, rest[0]
+        elif kind == SENT:
+            task.sent = at
         elif kind == RECEIVED:
             task.received.append((at, rest[0]))
         elif kind == STARTED:

@@ -59,7 +59,8 @@ class Setup:
             'task_ignore_result': True,
             'task_publish_retry_policy': {
                 'max_retries': 300, 'interval_start': 0.1, 'interval_step': 0.1, 'interval_max': 0.5},
-            'result_expires': 600,
+            # Longer than any run: with its count, a chord that waits would lose its body.
+            'result_expires': 24 * 3600,
             'worker_prefetch_multiplier': 2,
             'worker_send_task_events': False,
             'worker_hijack_root_logger': True,
