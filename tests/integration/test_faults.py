@@ -124,7 +124,7 @@ def test_what_has_the_id_of_a_running_task_is_delivered_again_after_a_reconnect(
     assert ledger.marks('start') == ['runs', 'waits']
 
 
-@pytest.mark.parametrize('pool', POOLS)
+@pytest.mark.parametrize('pool', ['prefork', 'gevent'])
 def test_a_worker_goes_on_after_all_data_was_lost(server, pool):
     ledger = Ledger(server, SHORT_LEASE)
     with ledger.worker(pool) as worker:
