@@ -4,6 +4,7 @@
 settings.load_settings()
 -- A key of another type raises before anything is written.
 redis.call('ZCARD', keys.DELAYED)
+egress.allow_when_full()
 local cancelled = {}
 for _, id in ipairs(ARGV) do
   local tasks = delayed.all(id)

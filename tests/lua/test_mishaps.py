@@ -106,6 +106,7 @@ class TestOutOfMemory:
     def full(self, hand, request):
         hand.hire(slots=2)
         hand.put('a', times=5)
+        hand.put('a', task_id='later', due_ms=2 ** 43)
         hand.store.declare(hand.queue)
         self.tasks = hand.read()
         self.dies = request.param == 'dies'
@@ -153,7 +154,10 @@ class TestOutOfMemory:
 
     def test_workers_may_leave_and_queues_may_be_purged(self, hand):
         assert hand.store.release(hand.queue, 'w') == 2
-        assert hand.store.purge(hand.queue) == 5
+        assert hand.store.purge(hand.queue) == 6
+
+    def test_delayed_tasks_may_be_cancelled(self, hand):
+        assert hand.store.cancel(hand.queue, ['later']) == ['later']
 
 
 def test_every_key_has_the_prefix_and_the_queues_hash_tag(redis):
