@@ -199,7 +199,8 @@ def test_junk_in_the_settings(hand, field):
 @pytest.mark.parametrize('name', ['slots', 'leases', 'waiting', 'state', 'in_flight', 'averages', 'tokens', 'sweepers',
                                   'ready', 'parked', 'lendable', 'finish'])
 def test_junk_in_the_accounts(hand, name):
-    for field in 'w', ':a', 'sub', '', 'tenant:a', 'slots', 'delayed', 'waiting', 'suspects:w', '\x1f', b'\xff\x00', 'x' * 9999:
+    for field in ('w', ':a', 'sub', '', 'tenant:a', 'slots', 'delayed', 'waiting', 'suspects:w', '\x1f', b'\xff\x00',
+                  'x' * 9999):
         hand.redis.flushdb()
         hand.configure(QoS(default_tenant=Tenant(max_in_flight=50, rate=10000, burst=1)))
         hand.hire(slots=3)
