@@ -2,22 +2,22 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, Optional
 
 from kombu.utils.json import dumps
 
 from .codec import object_of, time_of
-from .path import keys_of
+from .paged import Paged
+from .path import key_of
 
 if TYPE_CHECKING:
     from .store import Store
 
 __all__ = ('DeadLetters', 'DeadLetter')
 
-_PAGE = 100
+#: Id and fields of a dead letter.
+Row = tuple[str, dict[bytes, bytes]]
 #: Fields that `DeadLetter` has by other names.
 _KNOWN = (b'reason', b'tenant', b'sub', b'deliveries', b'enqueued', b'headers', b'properties', b'body')
 
@@ -60,30 +60,17 @@ class DeadLetter(NamedTuple):
         return {**data, 'other': other}
 
 
-class DeadLetters:
-    """A collection of `DeadLetter`, the oldest first.
+class DeadLetters(Paged[Row, DeadLetter]):
+    """A collection of `DeadLetter`, the oldest first."""
 
-    Arguments:
-        store: opens a `Store`.
-        queue: the queue's name.
-    """
+    def _count(self, store: Store) -> int:
+        return store.count_dead_letters(self.queue)
 
-    def __init__(self, store: Callable[[], AbstractContextManager[Store]], queue: str) -> None:
-        self._store, self.queue = store, queue
+    def _page(self, store: Store, last: Optional[Row]) -> list[Row]:
+        return store.dead_letters(self.queue, last[0] if last else '')
 
-    def __len__(self) -> int:
-        with self._store() as store:
-            return store.count_dead_letters(self.queue)
-
-    def __iter__(self) -> Iterator[DeadLetter]:
-        last = ''
-        while True:
-            with self._store() as store:
-                page = store.dead_letters(self.queue, last, _PAGE)
-            if not page:
-                return
-            for last, fields in page:
-                yield _letter(last, fields)
+    def _item(self, row: Row) -> DeadLetter:
+        return _letter(*row)
 
     def requeue(self, *letter_ids: str) -> int:
         """Have these delivered again, as if they had just been published; returns how many there were."""
@@ -108,11 +95,11 @@ class DeadLetters:
 
 def _letter(letter_id: str, fields: dict[bytes, bytes]) -> DeadLetter:
     text = {name: fields.get(name, b'').decode(errors='replace') for name in _KNOWN[:5]}
-    headers, keys = object_of(fields.get(b'headers')), keys_of(text[b'tenant'])
+    headers = object_of(fields.get(b'headers'))
     return DeadLetter(
         letter_id, text[b'reason'], _time(letter_id), _time(text[b'enqueued']) if text[b'enqueued'] else None,
         _number(text[b'deliveries']),
-        keys[0] if len(keys) == 1 else tuple(keys), text[b'sub'], str(headers.get('id', '')),
+        key_of(text[b'tenant']), text[b'sub'], str(headers.get('id', '')),
         str(headers.get('task', '')), headers, object_of(fields.get(b'properties')), fields.get(b'body', b''),
         {name: value for name, value in fields.items() if name not in _KNOWN})
 

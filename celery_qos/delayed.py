@@ -1,20 +1,17 @@
 """The tasks of a queue that wait for their time."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Optional
 
 from .codec import object_of, time_of
-from .path import keys_of
+from .paged import Paged
+from .path import key_of
 
 if TYPE_CHECKING:
     from .store import Delayed, Store
 
 __all__ = ('DelayedTasks', 'DelayedTask')
-
-_PAGE = 100
 
 
 class DelayedTask(NamedTuple):
@@ -30,30 +27,17 @@ class DelayedTask(NamedTuple):
     retries: int
 
 
-class DelayedTasks:
-    """A collection of `DelayedTask`, the earliest first; what comes and goes while it is gone through may be missed.
+class DelayedTasks(Paged['Delayed', DelayedTask]):
+    """A collection of `DelayedTask`, the earliest first; what comes and goes while it is gone through may be missed."""
 
-    Arguments:
-        store: opens a `Store`.
-        queue: the queue's name.
-    """
+    def _count(self, store: Store) -> int:
+        return store.count_delayed(self.queue)
 
-    def __init__(self, store: Callable[[], AbstractContextManager[Store]], queue: str) -> None:
-        self._store, self.queue = store, queue
+    def _page(self, store: Store, last: Optional[Delayed]) -> list[Delayed]:
+        return store.delayed(self.queue, (last.place, last.due_ms) if last else ('', ''))
 
-    def __len__(self) -> int:
-        with self._store() as store:
-            return store.count_delayed(self.queue)
-
-    def __iter__(self) -> Iterator[DelayedTask]:
-        last: tuple[str, int | str] = ('', '')
-        while True:
-            with self._store() as store:
-                page = store.delayed(self.queue, last, _PAGE)
-            if not page:
-                return
-            yield from map(_task, page)
-            last = page[-1].place, page[-1].due_ms
+    def _item(self, row: Delayed) -> DelayedTask:
+        return _task(row)
 
     def cancel(self, *task_ids: str) -> list[str]:
         """Have these tasks not run. Their state becomes ``REVOKED`` as soon as a worker is there to tell.
@@ -67,7 +51,7 @@ class DelayedTasks:
 
 def _task(delayed: Delayed) -> DelayedTask:
     headers = object_of(delayed.fields.get(b'headers'))
-    keys, retries = keys_of(delayed.tenant), headers.get('retries')
+    retries = headers.get('retries')
     return DelayedTask(
-        str(headers.get('id', '')), str(headers.get('task', '')), keys[0] if len(keys) == 1 else tuple(keys),
-        delayed.sub_queue, time_of(delayed.due_ms), retries if isinstance(retries, int) else 0)
+        str(headers.get('id', '')), str(headers.get('task', '')), key_of(delayed.tenant), delayed.sub_queue,
+        time_of(delayed.due_ms), retries if isinstance(retries, int) else 0)

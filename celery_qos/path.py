@@ -5,7 +5,7 @@ from typing import Any
 
 from .errors import TenantKeyError
 
-__all__ = ('path_of', 'parse_path', 'keys_of', 'SEPARATOR', 'MAX_BYTES', 'MAX_KEYS')
+__all__ = ('path_of', 'parse_path', 'keys_of', 'key_of', 'SEPARATOR', 'MAX_BYTES', 'MAX_KEYS')
 
 #: Between the keys of a path. It is not printable, so no key contains it.
 SEPARATOR = '\x1f'
@@ -45,6 +45,12 @@ def parse_path(key: Any) -> str:
 def keys_of(path: str) -> list[str]:
     """The keys that `path_of` joined."""
     return path.split(SEPARATOR)
+
+
+def key_of(path: str) -> str | tuple[str, ...]:
+    """What a program calls the tenant of a path: its key, or the tuple of its keys."""
+    keys = keys_of(path)
+    return keys[0] if len(keys) == 1 else tuple(keys)
 
 
 def _text(key: Any) -> str:

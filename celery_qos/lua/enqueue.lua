@@ -112,9 +112,11 @@ end
 ingress.mark(fields, sub, priority)
 admit.join(ids, priority, fields)
 if drops then drop_oldest(ids) end
-if free > 0 then
-  -- A user who must not read tasks leaves that to a sweep.
+if free > 0 and dispatch.is_allowed() then
   -- The task is there: an error that keeps others from being dispatched is for the sweep to tell.
-  if dispatch.is_allowed() then pcall(dispatch.fill, free) else bell.ring() end
+  pcall(dispatch.fill, free)
+elseif free > 0 then
+  -- A user who must not read tasks leaves that to a sweep.
+  bell.ring()
 end
 return done(drops and 'dropped' or 'waits')
