@@ -89,7 +89,7 @@ class Slots(bootsteps.StartStopStep):
     def _before_close(self, consumer: Any, close: Callable[[], None]) -> None:
         """The worker stops for good, and Celery forgets what its pool has not started."""
         self._hand_back.begin(stopped=True)
-        jobs = getattr(getattr(consumer.pool, '_pool', None), '_cache', None)
+        jobs = _jobs(consumer.pool)
         # A process runs what it was sent, so its end must be waited for.
         sent = {number: job for number, job in jobs.items() if job._write_to is not None} if jobs else {}
         close()
@@ -109,7 +109,7 @@ class Slots(bootsteps.StartStopStep):
         for entry in eta_entries(consumer.timer):
             dropped += requests_of(entry)
             consumer.timer.cancel(entry)
-        jobs = getattr(getattr(consumer.pool, '_pool', None), '_cache', None)
+        jobs = _jobs(consumer.pool)
         if not isinstance(jobs, dict):
             # Any pool but prefork runs all that it was handed; what has ended by now, Celery will still ack.
             held = list(self._lease.held.items()) if self._lease is not None else []
@@ -125,6 +125,11 @@ class Slots(bootsteps.StartStopStep):
         # What Celery cancels as the connection is lost, it never acks.
         self._held = {job._accept_callback.__self__.message.delivery_tag for job in started.values()
                       if job._terminated is None}
+
+
+def _jobs(pool: Any) -> Any:
+    """Number to job of all that the prefork pool has; None of another pool."""
+    return getattr(getattr(pool, '_pool', None), '_cache', None)
 
 
 def _at_work_on(consumer: Any) -> int:
