@@ -77,5 +77,9 @@ class Ledger:
     def until_idle(self, queue: str = 'celery') -> None:
         """Until nothing waits and nothing is in flight."""
         ns = keys.namespace(queue)
-        until(lambda: not self.redis.exists(keys.waiting(ns)) and self.redis.xlen(keys.egress(ns)) == 0, 30,
-              f'{self.stray_keys(queue)}, egress {self.redis.xlen(keys.egress(ns))}')
+
+        def in_egress():
+            return sum(self.redis.xlen(stream) for stream in self.redis.scan_iter(f'{keys.egress(ns)}*'))
+
+        until(lambda: not self.redis.exists(keys.waiting(ns)) and not in_egress(), 30,
+              f'{self.stray_keys(queue)}, egress {in_egress()}')
