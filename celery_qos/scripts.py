@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any, Optional
@@ -10,6 +11,8 @@ from typing import Any, Optional
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
+
+from .wire import send
 
 __all__ = ('Script', 'WritesRefused', 'WrongType', 'script', 'unavailable')
 
@@ -59,15 +62,33 @@ class Script:
             except NoScriptError:
                 return client.eval(self.source, len(keys), *keys, *args)
         except ResponseError as exc:
-            text, quotes, _ = str(exc).partition(_QUOTED)
-            if quotes:
-                # Of a server that does not know the command: they may be a task's.
-                raise type(exc)(text) from None
-            if refusal := unavailable(exc):
-                raise refusal from exc
-            if 'WRONGTYPE' in str(exc):
-                raise WrongType(str(exc)) from exc
-            raise
+            raise _named(exc) from None
+
+    def batch(self, client: Redis, calls: Sequence[tuple[list[str], Sequence[Any]]]) -> list[Any]:
+        """Run the script once for each pair of keys and arguments, all in one round trip.
+
+        Returns:
+            The replies; errors of a call are among them.
+        """
+        commands = [['EVALSHA', self.sha, len(keys), *keys, *args] for keys, args in calls]
+        replies = send(client, commands)
+        for i, (keys, args) in enumerate(calls):
+            if isinstance(replies[i], NoScriptError):
+                replies[i], = send(client, [['EVAL', self.source, len(keys), *keys, *args]])
+            if isinstance(replies[i], ResponseError):
+                replies[i] = _named(replies[i])
+        return replies
+
+
+def _named(exc: ResponseError) -> RedisError:
+    """The same error, of a class that says more, and without the arguments of the command: they may be a task's."""
+    text, quotes, _ = str(exc).partition(_QUOTED)
+    if quotes:
+        # Of a server that does not know the command.
+        return type(exc)(text)
+    if refusal := unavailable(exc):
+        return refusal
+    return WrongType(text) if 'WRONGTYPE' in text else exc
 
 
 def unavailable(exc: ResponseError) -> Optional[RedisError]:

@@ -2,18 +2,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple, Optional, Union
 
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoPermissionError, ReadOnlyError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from . import keys
 from .checks import hint
 from .errors import ConfigError, QueueFull, SchemaMismatch, UnsupportedServer
 from .notices import Notices
+from .publication import Publication
 from .scripts import WritesRefused, script, unavailable
+from .wire import send
 
 __all__ = ('Store', 'Delivery', 'Delayed', 'Recovery', 'Sweep', 'Tracked', 'SCHEMA_VERSION', 'MINIMUM_SERVER')
 
@@ -30,8 +34,6 @@ _MAX_NAMESPACES = 1000
 
 #: Databases whose server refused a write lately, by `Store.identity`.
 _refusing: set[tuple] = set()
-
-Fields = Mapping[str, Union[str, bytes]]
 
 
 class Delivery(NamedTuple):
@@ -229,21 +231,8 @@ class Store:
 
     # -- tasks
 
-    def enqueue(self, queue: str, tenant: str, priority: int, fields: Fields, sub_queue: str = '',
-                percent: Optional[float] = None, exempt: bool = False, message_id: str = '',
-                remember_seconds: Optional[float] = None, task_id: str = '', due_ms: Optional[int] = None) -> str:
-        """Put a task into its tenant's stream and dispatch.
-
-        Arguments:
-            tenant: the tenant's path.
-            priority: 0 to 9, among the tenant's own tasks; 0 is served first.
-            fields: of the entry. The first may be ``expires``: until when the task may start, in ms.
-            sub_queue: the one that the task names.
-            percent: its priority, from which the sub-queue follows where none is named.
-            exempt: it was admitted before, so that no capacity limits it.
-            message_id: a message of the same id enters once.
-            remember_seconds: for how long at least; None for never.
-            due_ms: it is delayed until then, in ms of the server's clock.
+    def enqueue(self, *args: Any, **kwargs: Any) -> str:
+        """Put a task into its tenant's stream and dispatch. The arguments are those of a `Publication`.
 
         Returns:
             What became of it: ``egress``, ``waits``, ``delayed``, ``expired``, ``seen`` where the message had been
@@ -255,30 +244,51 @@ class Store:
             ConfigError: there is no such sub-queue.
             SchemaMismatch: the queue's keys follow another layout.
         """
-        if not 0 <= priority <= 9:
-            raise ValueError(f'priority {priority!r} is not 0 to 9')
-        pairs = [part for pair in fields.items() for part in pair]
-        percent_text = '' if percent is None else repr(float(percent))
-        reply = self._run(
-            'enqueue', queue, tenant, priority, sub_queue, percent_text, int(exempt), message_id,
-            _ms(remember_seconds or 0), task_id, '' if due_ms is None else due_ms, *pairs)
+        outcome, = self.enqueue_all([Publication(*args, **kwargs)])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def enqueue_all(self, publications: Sequence[Publication]) -> list[Union[str, Exception]]:
+        """Enqueue several tasks in one round trip.
+
+        Returns:
+            Of each what became of it, or the error, as `enqueue` has them.
+
+        Raises:
+            redis.ConnectionError, redis.TimeoutError: it is not known which of them are in their queue. With their
+                message ids they can be enqueued again.
+        """
+        enqueue = script('enqueue')
+        calls = [([self.namespace(each.queue)], each.arguments) for each in publications]
+        try:
+            replies = enqueue.batch(self.client, calls)
+        except (RedisConnectionError, RedisTimeoutError):
+            # The connection may have been idle for too long. What was sent may have arrived.
+            again = [each._replace(first=False) for each in publications]
+            replies = enqueue.batch(self.client, [(names, each.arguments) for (names, _), each in zip(calls, again)])
+        return [self._outcome(each, reply) for each, reply in zip(publications, replies)]
+
+    def _outcome(self, publication: Publication, reply: Any) -> Union[str, Exception]:
+        queue, tenant, sub_queue = publication.queue, publication.tenant, publication.sub_queue
+        if isinstance(reply, (ReadOnlyError, WritesRefused)):
+            self.note_refusal()
+        if isinstance(reply, Exception):
+            return reply
         outcome = reply[0].decode()
         if outcome == 'schema':
-            raise SchemaMismatch(queue, reply[1].decode(errors='replace'), SCHEMA_VERSION)
+            return SchemaMismatch(queue, reply[1].decode(errors='replace'), SCHEMA_VERSION)
         if outcome == 'unknown':
-            raise ConfigError(_unknown_sub_queue(queue, sub_queue, [name.decode() for name in reply[1:]]))
+            return ConfigError(_unknown_sub_queue(queue, sub_queue, [name.decode() for name in reply[1:]]))
         if outcome == 'full':
-            self._on_full(queue, tenant, reply[1].decode(), reply[2].decode(), reply[3])
+            full = QueueFull(queue, reply[2].decode(), tenant, reply[3])
+            if reply[1] != b'dead-letter':
+                return full
+            self._notices.warn((queue, tenant), '%s; the new task is in the dead letters', full)
         elif outcome == 'dropped':
             text = 'queue %r: tenant %r is full, its oldest task was dropped'
             self._notices.warn((queue, tenant), text, queue, tenant)
         return outcome
-
-    def _on_full(self, queue: str, tenant: str, on_full: str, sub_queue: str, capacity: int) -> None:
-        full = QueueFull(queue, sub_queue, tenant, capacity)
-        if on_full != 'dead-letter':
-            raise full
-        self._notices.warn((queue, tenant), '%s; the new task is in the dead letters', full)
 
     def settle(self, queue: str, ids: Iterable[str]) -> int:
         """Remove finished tasks from egress and dispatch; returns how many were there."""
@@ -527,7 +537,17 @@ class Store:
             turn: says which of a queue's streams comes first.
         """
         streams = self._egress(queues, turn)
-        return self.parse_read(queues, script('take')(self.client, streams, keys.GROUP, consumer, count))
+        if len(streams) == 1:
+            # In a script each entry would be copied twice.
+            reply, = send(self.client, [
+                ['XREADGROUP', 'GROUP', keys.GROUP, consumer, 'COUNT', count, 'STREAMS', *streams, '>']])
+            if isinstance(reply, ResponseError):
+                raise reply
+            if isinstance(reply, dict):
+                reply = reply.items()       # RESP3
+        else:
+            reply = script('take')(self.client, streams, keys.GROUP, consumer, count)
+        return self.parse_read(queues, reply)
 
     def parse_read(self, queues: list[str], reply) -> list[Delivery]:
         """The deliveries in a reply to `read_command` or `wait_command`."""

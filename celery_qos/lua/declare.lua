@@ -48,7 +48,19 @@ local before, top, every = change.algorithms(), settings.queue.top, settings.eve
 
 for field in pairs(old) do redis.call('HDEL', keys.SETTINGS, field) end
 redis.call('HSET', keys.SETTINGS, 'config', fingerprint, 'structure', structure)
-for field, value in pairs(new) do redis.call('HSET', keys.SETTINGS, field, value) end
+local optioned = new.default
+for field, value in pairs(new) do
+  redis.call('HSET', keys.SETTINGS, field, value)
+  optioned = optioned or string.find(field, '^tenant:')
+end
+for _, field in ipairs(redis.call('HKEYS', keys.SETTINGS)) do
+  optioned = optioned or field == 'set:default' or string.find(field, '^set:tenant:')
+end
+if optioned then
+  redis.call('HSET', keys.SETTINGS, 'optioned', 1)
+else
+  redis.call('HDEL', keys.SETTINGS, 'optioned')
+end
 change.rank('sub', settings.merged(new.queue).queues)
 change.rank('tenant', settings.decoded(new.order))
 change.derive(every)

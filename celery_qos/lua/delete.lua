@@ -13,5 +13,5 @@ for stream = 0, settings.queue.shards - 1 do redis.call('DEL', keys.egress(strea
 for _, node in ipairs({keys.ROOT, ''}) do redis.call('DEL', keys.ready(node), keys.finish(node), keys.owing(node)) end
 redis.call('DEL', keys.SETTINGS, keys.LEASES, keys.SLOTS, keys.STATE, keys.WAITING, keys.PARKED, keys.LENDABLE,
   keys.IN_FLIGHT, keys.TOKENS, keys.AVERAGES, keys.DEAD, keys.SWEEPERS, keys.BELL, keys.TRANSIENT, keys.DELAYED,
-  keys.DELAYED_TASKS, keys.DISCARDED, keys.published(0), keys.published(1))
+  keys.DELAYED_TASKS, keys.DISCARDED, keys.PUBLISHED .. ':0', keys.PUBLISHED .. ':1')
 return 1

@@ -1,15 +1,75 @@
 -- Put a task into its tenant's stream, or among the delayed ones, and dispatch.
--- KEYS: namespace. ARGV: tenant, priority (0 is served first), the sub-queue it names or '', its priority in percent or
--- '', 1 where no capacity limits it else 0, the message's id or '', for how many ms that is remembered, the task's id,
--- when it is due in ms or '', then the entry's fields and values.
+-- KEYS: namespace. ARGV: tenant, priority (0 is served first), the message's id or '', for how many ms that is remembered,
+-- details as a JSON object or '' for none, then the entry's fields and values. Details: `named`, the sub-queue it names;
+-- `percent`, its priority; `exempt` where no capacity limits it; `again` where it may have been published before; `id`, the
+-- task's; `due`, in ms.
 -- Returns {'egress'} where the task went straight there, {'waits'} where it had to queue up, {'dropped'} where the
 -- tenant's oldest had to go for it, {'delayed'}, {'expired'}, {'seen'} where the message was published before; {'full',
 -- on_full, sub-queue, capacity} where it was not taken; {'unknown', sub-queues...} where there is no such sub-queue;
 -- {'schema', version} where the queue is stored by another release.
--- include keys, settings, egress, ingress, seen, discarded
-local tenant, priority, named, percent, exempt = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1'
-local message, window, due, fields = ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[9]), {unpack(ARGV, 10)}
-if seen.before(message, window) then return {'seen'} end
+-- include names, seen
+local tenant, priority, message, window = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+
+-- Append the entry, of priority 0 unless it says so. Returns its id, which tells the time.
+local function append(stream)
+  if priority ~= '0' then ARGV[#ARGV + 1], ARGV[#ARGV + 2] = 'priority', priority end
+  return redis.call('XADD', stream, '*', unpack(ARGV, 6))
+end
+
+local state = {}
+
+-- The task is in the entry `id`.
+local function remember(id, outcome)
+  local published = seen.remember(message, window, string.match(id, '^%d+'), state[3])
+  if published ~= state[3] then redis.call('HSET', keys.STATE, 'published', published) end
+  return {outcome}
+end
+
+-- The fast path. In a plain queue, a task that queues up behind others of its tenant changes nothing else; one that
+-- finds a free slot and nobody waiting goes there. Returns nil where it does neither.
+local function put_plainly()
+  local id, outcome
+  if redis.call('HEXISTS', keys.WAITING, ':' .. tenant) == 1 then
+    outcome, id = 'waits', append(keys.TENANT .. ':' .. priority .. '::' .. tenant)
+    keys.add(keys.WAITING, ':' .. tenant, '1')
+    keys.add(keys.STATE, 'waiting', '1')
+  elseif tonumber(state[2] or 0) > redis.call('XLEN', keys.EGRESS) and redis.call('EXISTS', keys.READY .. ':') == 0 then
+    outcome, id = 'egress', append(keys.EGRESS)
+  else
+    return nil
+  end
+  return remember(id, outcome)
+end
+
+if ARGV[5] == '' and ARGV[6] ~= 'expires' and not string.find(tenant, keys.PART, 1, true) then
+  state = redis.call('HMGET', keys.STATE, 'plain', 'slots', 'published')
+  local reply = state[1] == 'even' and put_plainly()
+  if reply then return reply end
+end
+-- include settings, fair
+if state[1] == 'optioned' then
+  local options = settings.options_of(':' .. tenant)
+  local limited = options.capacity or settings.is_guarded(':' .. tenant)
+  local reply = not limited and put_plainly()
+  if reply then return reply end
+  if limited then state[1] = false end
+end
+if state[1] and tonumber(state[2] or 0) <= redis.call('XLEN', keys.EGRESS) then
+  -- It is the first of its tenant to wait.
+  redis.call('ZCARD', keys.READY .. ':')
+  redis.call('ZCARD', keys.FINISH .. ':')
+  local id = append(keys.TENANT .. ':' .. priority .. '::' .. tenant)
+  keys.add(keys.WAITING, ':' .. tenant, '1')
+  keys.add(keys.STATE, 'waiting', '1')
+  settings.load_settings()
+  fair.add('', ':' .. tenant)
+  return remember(id, 'waits')
+end
+-- include egress, ingress, discarded, plain
+local details, fields = ARGV[5] ~= '' and cjson.decode(ARGV[5]) or {}, {unpack(ARGV, 6)}
+local named, percent, due = details.named or '', details.percent, details.due
+priority = tonumber(priority)
+if details.again and seen.before(message, window) then return {'seen'} end
 settings.load_settings(tenant)
 if settings.queue.schema and settings.queue.schema ~= keys.SCHEMA then return {'schema', settings.queue.schema} end
 if settings.queue.leaving and redis.call('EXISTS', keys.WAITING) == 0 then
@@ -28,7 +88,8 @@ end
 
 -- The task was taken care of.
 local function done(outcome)
-  seen.remember(message, window)
+  local published = seen.remember(message, window, clock.now_ms())
+  if not state[1] and (outcome == 'egress' or outcome == 'waits') then plain.note(published) end
   return {outcome}
 end
 
@@ -87,7 +148,7 @@ end
 -- A key of another type raises before the task is written: its publisher is told that it was not.
 ids = admit.ids_of(sub, tenant)
 if due then redis.call('ZCARD', keys.DELAYED) else fair.check_types(ids) end
-local no_room = not exempt and full(ids)
+local no_room = not details.exempt and full(ids)
 local drops = no_room and no_room.on_full == 'drop-oldest'
   and (due or redis.call('HEXISTS', keys.WAITING, ids[#ids]) == 1)
 if no_room then
@@ -98,13 +159,13 @@ if no_room then
     if what == 'dead-letter' then
       ingress.mark(fields, sub, priority)
       dead.add('full', fields)
-      seen.remember(message, window)
+      seen.remember(message, window, clock.now_ms())
     end
     return {'full', what, sub, no_room.capacity}
   end
 end
 if due then
-  delayed.add(ARGV[8], due, {
+  delayed.add(details.id or '', due, {
     due = due, tenant = tenant, priority = priority, named = named, percent = percent, fields = fields})
   return done('delayed')
 end

@@ -29,6 +29,10 @@ if next(overrides) then
 else
   redis.call('HDEL', keys.SETTINGS, 'set:' .. of)
 end
-if not path and of ~= 'default' then change.derive(settings.every_sub_queue()) end
+if path or of == 'default' then
+  redis.call('HSET', keys.SETTINGS, 'optioned', 1)
+else
+  change.derive(settings.every_sub_queue())
+end
 change.take_effect(weights, before, false, of == 'default')
 return 1

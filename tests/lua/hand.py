@@ -133,7 +133,9 @@ class Hand:
         return {key.decode().removeprefix(f'{self.ns}:') for key in self.redis.keys()}
 
     def state(self) -> dict[str, float]:
-        return {name.decode(): float(value) for name, value in self.redis.hgetall(keys.state(self.ns)).items()}
+        """What is counted in it, and the tags."""
+        return {name.decode(): float(value) for name, value in self.redis.hgetall(keys.state(self.ns)).items()
+                if name not in (b'plain', b'published')}
 
 
 def number_of(fields: dict[bytes, bytes]) -> int:

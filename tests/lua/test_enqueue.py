@@ -146,6 +146,7 @@ def test_a_queue_that_another_release_stored_takes_no_task(hand):
     """A publisher that is connected already asks nothing else before it publishes."""
     hand.put('a')
     hand.redis.hset(keys.settings(hand.ns), 'schema', '999')
+    hand.redis.hdel(keys.state(hand.ns), 'plain')
     with pytest.raises(SchemaMismatch, match='schema version 999'):
         hand.put('a')
     assert hand.waiting('a') == [1]

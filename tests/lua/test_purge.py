@@ -4,6 +4,7 @@ from __future__ import annotations
 import pytest
 
 from celery_qos.config import QoS, Tenant
+from celery_qos.publication import Publication
 from celery_qos.scripts import script
 
 
@@ -33,7 +34,8 @@ class TestPurge:
         with hand.redis.pipeline(transaction=False) as pipe:
             enqueue = script('enqueue')
             for number in range(tenants):
-                pipe.eval(enqueue.source, 1, hand.ns, f't{number}', 5, '', '', 0, '', 0, '', '', 'number', number)
+                publication = Publication(hand.queue, f't{number}', 5, {'number': str(number)})
+                pipe.eval(enqueue.source, 1, hand.ns, *publication.arguments)
             pipe.execute()
         purged, calls, done = 0, 0, 0
         while not done:

@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby, pairwise
 
+from celery_qos.publication import Publication
 from celery_qos.scripts import script
 from tests.lua.hand import Hand
 
@@ -33,9 +34,9 @@ def fill(hand: Hand, tenants: Iterable[tuple[str, int]], sub_queue: str = '') ->
     pipe = hand.redis.pipeline(transaction=False)
     for tenant, times in tenants:
         for _ in range(times):
-            number = next(hand.numbers)
-            pipe.evalsha(enqueue.sha, 1, hand.ns, tenant, 5, sub_queue, '', 0, '', 0, '', '',
-                         'number', number, 'tenant', tenant)
+            fields = {'number': str(next(hand.numbers)), 'tenant': tenant}
+            publication = Publication(hand.queue, tenant, 5, fields, sub_queue)
+            pipe.evalsha(enqueue.sha, 1, hand.ns, *publication.arguments)
             if len(pipe) == 1000:
                 pipe.execute()
     pipe.execute()

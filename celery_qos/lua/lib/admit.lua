@@ -36,6 +36,7 @@ function admit.join(ids, priority, fields)
   local whole = settings.queue.top == keys.ROOT and 2 or 1
   if #ids > whole then
     redis.call('HSET', keys.STATE, 'nested', 1)
+    redis.call('HDEL', keys.STATE, 'plain')
     settings.nested = true
     for i = whole, #ids - 1 do promote(ids[i]) end
   end

@@ -169,6 +169,7 @@ end
 -- Tasks that wait go by the settings as they are now. `weights` and `before`: what `weights_of` and `algorithms` returned
 -- before; `reordered`: the declared order is another one; `all`: what holds for any tenant is.
 function change.take_effect(weights, before, reordered, all)
+  redis.call('HDEL', keys.STATE, 'plain')
   change.restart_changed(before, reordered)
   if redis.call('EXISTS', keys.egress(0)) == 1 then egress.ensure_groups() end
   change.apply(weights)

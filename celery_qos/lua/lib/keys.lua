@@ -1,36 +1,5 @@
--- How the keys of a queue's shard are spelled; celery_qos/keys.py spells them alike and says what each holds.
-local NS = KEYS[1]
-local keys = {
-  -- Version of this layout; celery_qos/store.py says the same.
-  SCHEMA = '3',
-  GROUP = 'workers',
-  SETTINGS = NS .. ':settings',
-  LEASES = NS .. ':leases',
-  SLOTS = NS .. ':slots',
-  STATE = NS .. ':state',
-  WAITING = NS .. ':waiting',
-  PARKED = NS .. ':parked',
-  LENDABLE = NS .. ':lendable',
-  IN_FLIGHT = NS .. ':in_flight',
-  TOKENS = NS .. ':tokens',
-  AVERAGES = NS .. ':averages',
-  DEAD = NS .. ':dead',
-  DELAYED = NS .. ':delayed',
-  DELAYED_TASKS = NS .. ':delayed_tasks',
-  DISCARDED = NS .. ':discarded',
-  SWEEPERS = NS .. ':sweepers',
-  BELL = NS .. ':bell',
-  TRANSIENT = NS .. ':transient',
-  HIGHEST_PRIORITY = 0,
-  LOWEST_PRIORITY = 9,
-  -- What a script can pass on of an entry: names and values. No message of ours has nearly as many.
-  MOST_VALUES = 2000,
-  -- Between the parts of a tenant's path; no part has a character that is not printable.
-  PART = '\31',
-  -- The node above the sub-queues. No sub-queue can be named so.
-  ROOT = '\31',
-}
-
+-- How the other keys of a queue's shard are spelled, and what is done with keys of any kind.
+-- include names
 function keys.of_node(kind, node)
   return node == keys.ROOT and NS .. kind or NS .. kind .. ':' .. node
 end
@@ -41,10 +10,6 @@ function keys.owing(node) return keys.of_node(':owing', node) end
 
 function keys.egress(stream)
   return stream == 0 and NS .. ':egress' or NS .. ':egress:' .. stream
-end
-
-function keys.published(turn)
-  return NS .. ':published:' .. turn
 end
 
 function keys.running(consumer)
@@ -64,16 +29,6 @@ end
 
 function keys.whole(text, default, least, most)
   return math.floor(keys.number(text, default, least, most))
-end
-
--- Add to a count, and return it. One that is no number, as it was set by hand, counts as 0.
-function keys.add(key, field, count)
-  local total = redis.pcall('HINCRBY', key, field, count)
-  if type(total) == 'table' then
-    total = count
-    redis.call('HSET', key, field, total)
-  end
-  return total
 end
 
 -- All that may hold tasks of the tenant, the most urgent ones first.

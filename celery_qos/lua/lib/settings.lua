@@ -69,7 +69,7 @@ end
 -- Read what every script that schedules needs, and what is known of the tenant of `path`, at once.
 function settings.load_settings(path)
   local found = redis.call('HMGET', keys.SETTINGS, 'algorithm', 'top', 'capacity', 'streams', 'shards', 'former',
-    'measured', 'schema', unpack(path and settings.tenant_fields(path) or {}))
+    'measured', 'schema', 'optioned', unpack(path and settings.tenant_fields(path) or {}))
   local shards = keys.whole(found[5], 1, 1, settings.MOST_SHARDS)
   settings.queue = {
     algorithm = found[1] or 'wrr', top = (found[2] == 'root' or found[2] == 'leaving') and keys.ROOT or '',
@@ -77,8 +77,10 @@ function settings.load_settings(path)
     leaving = found[2] == 'leaving', capacity = tonumber(found[3] or nil),
     streams = keys.whole(found[4], 1, 1, shards), shards = shards, former = found[6],
     -- Some node charges for worker time.
-    measured = found[7], schema = found[8]}
-  if path then settings.known[':' .. path] = settings.tenant_options(found[9], found[10], found[11], found[12]) end
+    measured = found[7], schema = found[8],
+    -- Some tenants, or all, have options.
+    optioned = found[9]}
+  if path then settings.known[':' .. path] = settings.tenant_options(found[10], found[11], found[12], found[13]) end
 end
 
 -- What a sub-queue or a tenant may have; a tenant's options are the same in every sub-queue.
