@@ -6,11 +6,14 @@ from math import ceil
 from typing import Any, Optional
 
 from celery.utils.time import maybe_iso8601
-from kombu.utils.json import dumps, loads
+from kombu.utils.json import JSONEncoder, loads
 
 from .store import Delivery, Tracked
 
 __all__ = ('encode', 'decode', 'object_of', 'time_of', 'due_ms', 'tracked', 'delivery_tag', 'parse_delivery_tag')
+
+#: One for all: `kombu.utils.json.dumps` makes one for each call, which takes a third of its time.
+_dumps = JSONEncoder().encode
 
 #: Properties that are of one publication.
 _OF_PUBLICATION = ('delivery_tag', 'deduplication_id')
@@ -43,8 +46,8 @@ def encode(message: dict[str, Any], tenant: str) -> dict[str, Any]:
     fields.update({
         'tenant': tenant,
         'body': message['body'],
-        'headers': dumps(headers),
-        'properties': dumps({
+        'headers': _dumps(headers),
+        'properties': _dumps({
             name: value for name, value in message['properties'].items() if name not in _OF_PUBLICATION}),
     })
     for name in ('content-type', 'content-encoding'):

@@ -12,7 +12,7 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
-from .wire import send
+from .wire import Wire
 
 __all__ = ('Script', 'WritesRefused', 'WrongType', 'script', 'unavailable')
 
@@ -64,17 +64,17 @@ class Script:
         except ResponseError as exc:
             raise _named(exc) from None
 
-    def batch(self, client: Redis, calls: Sequence[tuple[list[str], Sequence[Any]]]) -> list[Any]:
+    def batch(self, wire: Wire, calls: Sequence[tuple[list[str], Sequence[Any]]]) -> list[Any]:
         """Run the script once for each pair of keys and arguments, all in one round trip.
 
         Returns:
             The replies; errors of a call are among them.
         """
         commands = [['EVALSHA', self.sha, len(keys), *keys, *args] for keys, args in calls]
-        replies = send(client, commands)
+        replies = wire.send(commands)
         for i, (keys, args) in enumerate(calls):
             if isinstance(replies[i], NoScriptError):
-                replies[i], = send(client, [['EVAL', self.source, len(keys), *keys, *args]])
+                replies[i], = wire.send([['EVAL', self.source, len(keys), *keys, *args]])
             if isinstance(replies[i], ResponseError):
                 replies[i] = _named(replies[i])
         return replies

@@ -17,7 +17,7 @@ from .errors import ConfigError, QueueFull, SchemaMismatch, UnsupportedServer
 from .notices import Notices
 from .publication import Publication
 from .scripts import WritesRefused, script, unavailable
-from .wire import send
+from .wire import Wire
 
 __all__ = ('Store', 'Delivery', 'Delayed', 'Recovery', 'Sweep', 'Tracked', 'SCHEMA_VERSION', 'MINIMUM_SERVER')
 
@@ -114,6 +114,7 @@ class Store:
 
     def __init__(self, client: Redis, prefix: str = '') -> None:
         self.client = client
+        self._wire = Wire(client)
         self.prefix = prefix
         self._namespaces: dict[str, str] = {}
         #: Queue to its number of streams of egress, as the server said last.
@@ -262,11 +263,11 @@ class Store:
         enqueue = script('enqueue')
         calls = [([self.namespace(each.queue)], each.arguments) for each in publications]
         try:
-            replies = enqueue.batch(self.client, calls)
+            replies = enqueue.batch(self._wire, calls)
         except (RedisConnectionError, RedisTimeoutError):
             # The connection may have been idle for too long. What was sent may have arrived.
             again = [each._replace(first=False) for each in publications]
-            replies = enqueue.batch(self.client, [(names, each.arguments) for (names, _), each in zip(calls, again)])
+            replies = enqueue.batch(self._wire, [(names, each.arguments) for (names, _), each in zip(calls, again)])
         return [self._outcome(each, reply) for each, reply in zip(publications, replies)]
 
     def _outcome(self, publication: Publication, reply: Any) -> Union[str, Exception]:
@@ -539,7 +540,7 @@ class Store:
         streams = self._egress(queues, turn)
         if len(streams) == 1:
             # In a script each entry would be copied twice.
-            reply, = send(self.client, [
+            reply, = self._wire.send([
                 ['XREADGROUP', 'GROUP', keys.GROUP, consumer, 'COUNT', count, 'STREAMS', *streams, '>']])
             if isinstance(reply, ResponseError):
                 raise reply

@@ -160,6 +160,9 @@ def _from_arguments(name: str, headers: dict, body: Any) -> Any:
         raise ConfigError(f'task {name!r}: tenant_key {tenant_key!r} is neither the name of an argument nor a callable')
     if tenant_key in kwargs:
         return kwargs[tenant_key]
+    position = _position(task.run, tenant_key)
+    if position is not None and position < len(args):
+        return args[position]       # 3 us; to bind the whole call takes 20
     signature = _signature(task.run)
     _check_argument(signature, name, tenant_key)
     try:
@@ -178,8 +181,8 @@ def _option(signature: Any, header: str) -> Any:
 def _task(name: str) -> Any:
     app = current_app._get_current_object()
     # Before its first use an app may not have registered its own tasks yet.
-    tasks = [app.tasks if app.autofinalize else app._tasks, *(app._tasks for app in _get_active_apps())]
-    return next((each[name] for each in tasks if name in each), None)
+    task = (app.tasks if app.autofinalize else app._tasks).get(name)
+    return task or next((each._tasks[name] for each in _get_active_apps() if name in each._tasks), None)
 
 
 def _tenant_key(task: Any) -> Any:
@@ -199,6 +202,17 @@ def _arguments(body: Any) -> tuple[Any, Any]:
 @lru_cache(maxsize=4096)
 def _signature(run: Any) -> inspect.Signature:
     return inspect.signature(run)
+
+
+@lru_cache(maxsize=4096)
+def _position(run: Any, name: str) -> Optional[int]:
+    """Of the argument among those that are given by position; None where it is not."""
+    for position, parameter in enumerate(_signature(run).parameters.values()):
+        if parameter.kind not in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            return None
+        if parameter.name == name:
+            return position
+    return None
 
 
 def _check_argument(signature: inspect.Signature, name: str, tenant_key: str) -> None:

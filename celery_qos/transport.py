@@ -19,12 +19,10 @@ from kombu.utils.url import as_url, maybe_sanitize_url
 from redis import ConnectionPool, Redis
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
-from . import tenant, worker
+from . import publisher, tenant, worker
 from .address import SCHEMES, TLSConnection, take_address
-from .codec import delivery_tag, due_ms, encode, parse_delivery_tag, tracked
+from .codec import delivery_tag, parse_delivery_tag, tracked
 from .declared import config_of, declare
-from .errors import ConfigError
-from .evaluators import percent_of
 from .poller import READER, Poller
 from .reader import Reader
 from .scripts import unavailable
@@ -41,6 +39,7 @@ __all__ = ('Transport', 'Channel', 'QoS')
 logger = get_logger(__name__)
 
 tenant.install()
+publisher.install()
 worker.install()
 
 #: Seconds that one command may take where `socket_timeout` is not set.
@@ -109,6 +108,7 @@ class Channel(kombu_redis.Channel):
     def __init__(self, connection: Transport, **kwargs: Any) -> None:
         self.config = connection.config
         self.reader = Reader(self)
+        self.publisher = publisher.Publisher(self)
         #: Delivery tags of `basic_get`, each of which brought a slot of its own.
         self._got: set[str] = set()
         self._kinds: dict[str, Optional[int]] = {}
@@ -189,37 +189,11 @@ class Channel(kombu_redis.Channel):
     def _put(self, queue: str, message: dict, **kwargs: Any) -> None:
         ttl_ms = None if 'task' in (message.get('headers') or {}) else self._transient_ttl_ms(queue)
         if ttl_ms is None:
-            self._put_task(queue, message)
+            self.keep_marks()
+            self.publisher.put(queue, message, self._step_of(message))
         else:
             super()._put(queue, self._with_encoded_body(message), **kwargs)
             self._create_client().pexpire(self._q_for_pri(queue, self._step_of(message)), ttl_ms)
-
-    def _put_task(self, queue: str, message: dict) -> None:
-        headers, properties = message.get('headers') or {}, message['properties']
-        key, sub_queue = tenant.of_message(message), tenant.sub_queue_of(message)
-        options = self.config.of(queue)
-        percent = percent_of(options.evaluate, message) if options.evaluate and not sub_queue else None
-        # A retry was admitted before: refused now, it would be lost.
-        retries = headers.get('retries')
-        exempt = isinstance(retries, int) and retries > 0
-        # Kombu publishes the same properties again where a try failed and it may or may not have reached Redis.
-        message_id = properties.setdefault('deduplication_id', properties['delivery_tag'])
-        task = (queue, key, self._step_of(message), encode(message, key))
-        details = {'exempt': exempt, 'message_id': str(message_id), 'remember_seconds': options.deduplication_seconds,
-                   'task_id': str(headers.get('id') or ''), 'due_ms': due_ms(message)}
-        self.keep_marks()
-        try:
-            self.store.enqueue(*task, sub_queue, percent, **details)
-        except ConfigError:
-            if sub_queue in options.names and not self.store.is_configured(queue):
-                self.declare(queue)     # Redis lost what was declared
-            elif exempt and sub_queue:
-                logger.warning('queue %r has no sub-queue %r any more: a retry goes to where tasks go that '
-                               'name none', queue, sub_queue)
-                sub_queue, percent = '', percent_of(options.evaluate, message) if options.evaluate else None
-            else:
-                raise
-            self.store.enqueue(*task, sub_queue, percent, **details)
 
     def _put_fanout(self, exchange: str, message: dict, routing_key: str, **kwargs: Any) -> None:
         super()._put_fanout(exchange, self._with_encoded_body(message), routing_key, **kwargs)

@@ -1,4 +1,4 @@
-"""`celery_qos/keys.py` and `lua/lib/keys.lua` spell the same keys."""
+"""`celery_qos/keys.py` spells the same keys as `lua/lib/names.lua` and `lua/lib/keys.lua`."""
 from __future__ import annotations
 
 import re
@@ -9,13 +9,20 @@ import pytest
 from celery_qos import keys
 from celery_qos.store import SCHEMA_VERSION
 
-KEYS_LUA = (files('celery_qos') / 'lua' / 'lib' / 'keys.lua').read_text()
-#: Names of the Lua file, such as EGRESS, which the functions of the Python file bear in small letters.
-NAMES = re.findall(r'^  ([A-Z_]+) = NS \.\.', KEYS_LUA, re.MULTILINE)
+LUA = files('celery_qos') / 'lua'
+KEYS_LUA = ''.join((LUA / 'lib' / name).read_text() for name in ('names.lua', 'keys.lua'))
+#: What the Lua files have of `keys`: key names, and the constants that are set.
+USED = {name for folder in (LUA, LUA / 'lib', LUA / 'policy') for file in folder.iterdir() if file.name.endswith('.lua')
+        for name in re.findall(r'keys\.([A-Z_]+)', file.read_text())}
+CONSTANTS = set(re.findall(r'^  ([A-Z_]+) =', KEYS_LUA, re.MULTILINE))
+#: The first part of keys that end with something else.
+PREFIXES = {'READY', 'FINISH', 'PUBLISHED', 'TENANT'}
+#: Names such as SETTINGS, which the functions of the Python file bear in small letters.
+NAMES = sorted(USED - CONSTANTS - PREFIXES)
 
 #: Keys of a node, of a stream or of a consumer.
 FUNCTIONS = {'ready': keys.ready, 'finish': keys.finish, 'owing': keys.owing, 'egress': keys.egress,
-             'running': keys.running, 'published': keys.published, 'tenant_stream': keys.tenant_stream}
+             'running': keys.running, 'tenant_stream': keys.tenant_stream}
 
 
 def spelled_by_lua(redis, ns: str, expression: str) -> str:
@@ -23,8 +30,8 @@ def spelled_by_lua(redis, ns: str, expression: str) -> str:
 
 
 def test_both_name_the_same_keys():
-    in_python = set(keys.__all__) - {'GROUP', 'PART', 'ROOT', 'namespace', 'tenant_id'} - set(FUNCTIONS)
-    assert {name.lower() for name in NAMES} == in_python
+    others = {'GROUP', 'PART', 'ROOT', 'namespace', 'tenant_id', 'published'}
+    assert {name.lower() for name in NAMES} == set(keys.__all__) - others - set(FUNCTIONS) | {'egress'}
 
 
 @pytest.mark.parametrize('queue', ['celery', 'a b', 'ä', '{x}'])
@@ -36,7 +43,7 @@ def test_both_spell_them_alike(redis, name, queue):
 
 @pytest.mark.parametrize('name, argument', [
     *[(name, node) for name in ('ready', 'finish', 'owing') for node in (keys.ROOT, '', 'high', ':a', 'high:a\x1fb')],
-    ('egress', 0), ('egress', 1), ('egress', 12), ('published', 0), ('published', 1), ('running', 'w')])
+    ('egress', 0), ('egress', 1), ('egress', 12), ('running', 'w')])
 def test_both_spell_those_of_something_alike(redis, name, argument):
     ns = keys.namespace('q')
     value = argument if isinstance(argument, int) else f"'{argument}'"
@@ -58,6 +65,14 @@ def test_lua_takes_ids_apart_as_python_makes_them(redis, tenant, sub_queue):
     tenant_id = keys.tenant_id(tenant, sub_queue)
     assert redis.eval(f'{KEYS_LUA}\nreturn {{keys.split(ARGV[1])}}', 1, 'ns', tenant_id) == [
         sub_queue.encode(), tenant.encode()]
+
+
+@pytest.mark.parametrize('prefix, key', [
+    ("READY .. ':'", keys.ready), ("FINISH .. ':'", keys.finish), ("PUBLISHED .. ':1'", lambda ns: keys.published(ns, 1)),
+    ("TENANT .. ':5::' .. 'a'", lambda ns: keys.tenant_stream(ns, 'a', 5))])
+def test_the_fast_path_spells_them_alike(redis, prefix, key):
+    ns = keys.namespace('q')
+    assert spelled_by_lua(redis, ns, prefix) == key(ns)
 
 
 def test_both_name_the_group_and_the_schema_alike(redis):
