@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from redis import VERSION, Redis
 from redis.exceptions import ResponseError
@@ -18,16 +19,19 @@ __all__ = ('Wire',)
 _COMMAND = () if VERSION >= (5, 3) else ('EVALSHA',)
 
 
+#: Pool to the connection that is kept of it, at most one, and whose process it is of.
+_kept: WeakKeyDictionary[Any, list[tuple[Any, int]]] = WeakKeyDictionary()
+
+
 class Wire:
-    """Sends the hot commands of a client, on a connection that it keeps.
+    """Sends the hot commands of a client, on a connection that is kept out of its pool.
 
     Whether that is still there, only a command shows: one that is idle for long may be closed by the server.
     """
 
     def __init__(self, client: Redis) -> None:
         self._pool = client.connection_pool
-        #: At most one connection, and whose process it is of.
-        self._kept: list[tuple[Any, int]] = []
+        self._kept = _kept.setdefault(client.connection_pool, [])
 
     def send(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """The replies to `commands`, sent in one round trip, as the server gives them; errors of a command are among

@@ -68,7 +68,8 @@ def test_lua_takes_ids_apart_as_python_makes_them(redis, tenant, sub_queue):
 
 
 @pytest.mark.parametrize('prefix, key', [
-    ("READY .. ':'", keys.ready), ("FINISH .. ':'", keys.finish), ("PUBLISHED .. ':1'", lambda ns: keys.published(ns, 1)),
+    ("READY .. ':'", keys.ready), ("FINISH .. ':'", keys.finish),
+    ("PUBLISHED .. ':1'", lambda ns: keys.published(ns, 1)),
     ("TENANT .. ':5::' .. 'a'", lambda ns: keys.tenant_stream(ns, 'a', 5))])
 def test_the_fast_path_spells_them_alike(redis, prefix, key):
     ns = keys.namespace('q')
@@ -87,7 +88,7 @@ def test_no_two_keys_are_the_same():
                 for priority in (0, 1) for sub_queue in ('', 'a')]
     nodes = keys.ROOT, '', 'a', ':', ':a', 'a:b'
     spelled += [kind(ns, node) for kind in (keys.ready, keys.finish, keys.owing) for node in nodes]
-    spelled += [keys.egress(ns), keys.egress(ns, 1), keys.published(ns, 0), keys.published(ns, 1)]
+    spelled += [keys.egress(ns, 1), keys.published(ns, 0), keys.published(ns, 1)]
     spelled += [keys.running(ns, 'w')]
     assert len(set(spelled)) == len(spelled)
 
