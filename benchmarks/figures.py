@@ -1,0 +1,61 @@
+"""What is measured: figures, the cases that yield them, and how big a run is."""
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from .brokers import Broker
+
+__all__ = ('Figure', 'Case', 'Size', 'BenchmarkError')
+
+T = TypeVar('T')
+
+
+class BenchmarkError(Exception):
+    """Something did not start, did not end in time, or ended by itself."""
+
+
+class Figure(NamedTuple):
+    """One measured value."""
+
+    workload: str
+    case: str
+    name: str
+    broker: str
+    value: float
+    unit: str
+
+
+class Size(Enum):
+    """How big a run is: `full` is what figures are quoted from, `quick` takes minutes, `smoke` seconds."""
+
+    FULL = 'full'
+    QUICK = 'quick'
+    SMOKE = 'smoke'
+
+    def of(self, full: T, quick: T, smoke: T) -> T:
+        """The one of three that is this size's."""
+        return {Size.FULL: full, Size.QUICK: quick, Size.SMOKE: smoke}[self]
+
+
+class Case(Protocol):
+    """One thing to measure, on each of some brokers."""
+
+    @property
+    def workload(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    #: Names in `brokers.BROKERS`.
+    @property
+    def brokers(self) -> Sequence[str]: ...
+
+    #: Measured in the first round only: an exact count, or a long one.
+    @property
+    def once(self) -> bool: ...
+
+    def measure(self, broker: Broker) -> Iterable[Figure]:
+        """Its figures on a broker that has just been reset."""

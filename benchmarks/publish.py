@@ -1,0 +1,37 @@
+"""How fast tasks are published."""
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from .brokers import BROKERS, Broker
+from .figures import Figure, Size
+from .load import load
+
+__all__ = ('cases',)
+
+
+class Publish(NamedTuple):
+    """Tasks published a second, by one process, with no worker there."""
+
+    how: str
+    size: int
+    number: int
+    workload: str = 'publish'
+    brokers: tuple[str, ...] = tuple(BROKERS)
+    once: bool = False
+
+    @property
+    def name(self) -> str:
+        return f'{self.how}, {self.size // 1000} KB'
+
+    def measure(self, broker: Broker) -> Iterator[Figure]:
+        seconds = load(broker, 'timed', how=self.how, number=self.number, size=self.size)
+        yield Figure(self.workload, self.name, 'rate', broker.name, self.number / seconds, 'tasks/s')
+
+
+def cases(size: Size) -> Iterable[Publish]:
+    number = size.of(5000, 2000, 100)
+    for how in ('single', 'group', 'bulk'):
+        yield Publish(how, 1_000, number)
+        yield Publish(how, 100_000, number // 10 if size is not Size.SMOKE else number)
