@@ -35,10 +35,11 @@ def noop(tenant: int, number: int, payload: str = '') -> None:
 
 
 @app.task(tenant_key='tenant')
-def work(tenant: int, number: int, seconds: float) -> None:
+def work(tenant: str, number: int, seconds: float) -> None:
     """Takes that long."""
     started = monotonic()
-    sleep(seconds)
+    if seconds:
+        sleep(seconds)
     append(_records, number, started)
 
 

@@ -3,12 +3,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from enum import Enum
+from math import ceil
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from .brokers import Broker
 
-__all__ = ('Figure', 'Case', 'Size', 'BenchmarkError')
+__all__ = ('Figure', 'Case', 'Size', 'BenchmarkError', 'quantile')
 
 T = TypeVar('T')
 
@@ -26,6 +27,11 @@ class Figure(NamedTuple):
     broker: str
     value: float
     unit: str
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The smallest value that so large a share of all is not above."""
+    return sorted(values)[max(0, ceil(share * len(values)) - 1)]
 
 
 class Size(Enum):

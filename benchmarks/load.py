@@ -7,10 +7,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from time import perf_counter
+from random import Random
+from time import monotonic, perf_counter, sleep
 from typing import TYPE_CHECKING, Any
 
 from .figures import BenchmarkError
@@ -18,10 +19,12 @@ from .figures import BenchmarkError
 if TYPE_CHECKING:
     from .brokers import Broker
 
-__all__ = ('load', 'loading', 'Loading')
+__all__ = ('load', 'loading', 'Loading', 'WARM_UP')
 
 #: Tasks are published for so many tenants in turn where a workload does not say more.
 TENANTS = 10
+#: Number of the task with which a publisher warms up.
+WARM_UP = -1
 #: Seconds that a publisher may take.
 _TIMEOUT = 3600.0
 
@@ -99,13 +102,53 @@ def bulk(number: int, size: int, tenants: int = TENANTS, first: int = 0) -> floa
     return perf_counter() - began
 
 
+def throttled(number: int, size: int, tenants: int, records: str, ahead: int) -> None:
+    """Publish that many tasks, but stay no more than `ahead` of the runs in a file of records."""
+    from .records import count
+    for first in range(0, number, ahead // 2):
+        while first - count(records) > ahead // 2:
+            sleep(0.005)
+        bulk(min(ahead // 2, number - first), size, tenants, first)
+
+
+def spaced(tenants: Sequence[str], every: float, seconds: float = 0.0, first: int = 0, at_random: bool = False,
+           seed: int = 1) -> list[float]:
+    """Publish a task for each of `tenants`, one after the other, and give back when, by `time.monotonic`.
+
+    Arguments:
+        every: seconds from one to the next, on average.
+        seconds: that each takes.
+        first: number of the first task.
+        at_random: whether the times between are those of a Poisson process, else even but for a quarter.
+    """
+    from .app import work
+    random = Random(seed)
+    work.delay('warm-up', WARM_UP, 0.0)
+    at, times = monotonic(), []
+    for number, tenant in enumerate(tenants, first):
+        at += random.expovariate(1 / every) if at_random else every * random.uniform(0.75, 1.25)
+        sleep(max(0.0, at - monotonic()))
+        times.append(monotonic())
+        work.delay(tenant, number, seconds)
+    return times
+
+
+def backlog(tenants: Sequence[str], number: int, seconds: float) -> None:
+    """Publish `number` tasks of so many seconds each, for `tenants` in turn."""
+    from .app import app, work
+    with app.producer_pool.acquire(block=True) as producer:
+        for task in range(number):
+            work.apply_async((tenants[task % len(tenants)], task, seconds), producer=producer)
+
+
 def timed(how: str, number: int, size: int) -> float:
     """What the function of that name gives, after a warm-up."""
     _PUBLISH[how](100, size)
     return _PUBLISH[how](number, size)
 
 
-_PUBLISH: dict[str, Callable[..., Any]] = {'timed': timed, 'single': single, 'group': group, 'bulk': bulk}
+_PUBLISH: dict[str, Callable[..., Any]] = {
+    function.__name__: function for function in (timed, single, group, bulk, throttled, spaced, backlog)}
 
 
 def main(function: str, options: str) -> None:

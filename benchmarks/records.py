@@ -7,13 +7,14 @@ from __future__ import annotations
 import os
 import struct
 import tempfile
+from collections.abc import Iterable
 from time import monotonic, sleep
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 from .figures import BenchmarkError
 from .worker import Worker
 
-__all__ = ('Record', 'Records', 'append')
+__all__ = ('Record', 'Records', 'append', 'count')
 
 _RECORD = struct.Struct('<qdd')
 
@@ -31,6 +32,11 @@ def append(file: int, number: int, started: float) -> None:
     os.write(file, _RECORD.pack(number, started, monotonic()))
 
 
+def count(path: str) -> int:
+    """Runs in a file of records so far."""
+    return os.stat(path).st_size // _RECORD.size
+
+
 class Records:
     """A new file of records; gone on exit."""
 
@@ -39,34 +45,42 @@ class Records:
         os.close(handle)
 
     def __len__(self) -> int:
-        return os.stat(self.path).st_size // _RECORD.size
-
-    def __bool__(self) -> bool:
-        return True
+        return count(self.path)
 
     def read(self) -> list[Record]:
         """All runs, in the order they started."""
         with open(self.path, 'rb') as file:
             return sorted(map(Record._make, _RECORD.iter_unpack(file.read())), key=lambda record: record.started)
 
-    def wait(self, number: int, timeout: float, *workers: Worker, enough: Optional[int] = None) -> None:
-        """Until that many tasks have run.
+    def wait(self, number: int, timeout: float, workers: Iterable[Worker], above: int = 0) -> bool:
+        """Until that many tasks have run, of those that are numbered `above` or higher.
 
         Arguments:
-            timeout: seconds.
+            timeout: seconds; False is returned when they are over.
             workers: that must not end meanwhile.
-            enough: so many do when the time is over.
         """
         deadline = monotonic() + timeout
-        while len(self) < number:
+        while len(self) < number or above and sum(record.number >= above for record in self.read()) < number:
             for worker in workers:
                 worker.check()
             if monotonic() > deadline:
-                if enough is not None and len(self) >= enough:
-                    return
-                logs = '\n'.join(worker.log() for worker in workers)
-                raise BenchmarkError(f'{len(self)} of {number} tasks ran within {timeout:g} s\n{logs}')
-            sleep(0.005)
+                return False
+            sleep(0.05 if above else 0.005)
+        return True
+
+    def expect(self, number: int, timeout: float, workers: Iterable[Worker]) -> list[Record]:
+        """The runs of exactly the tasks that are numbered 0 to `number`, once they are over.
+
+        Raises:
+            BenchmarkError: one did not run within `timeout` seconds, or ran twice.
+        """
+        complete = self.wait(number, timeout, workers)
+        runs = self.read()
+        if not complete or sorted(run.number for run in runs) != list(range(number)):
+            logs = '\n'.join(worker.log() for worker in workers)
+            raise BenchmarkError(f'of {number} tasks, {len({run.number for run in runs})} ran within {timeout:g} s, '
+                                 f'{len(runs)} times in all\n{logs}')
+        return runs
 
     def __enter__(self) -> Records:
         return self
