@@ -25,7 +25,7 @@ from rich.console import Console
 from . import drain, fairness, latency, memory, publish
 from .brokers import BROKERS, Broker
 from .figures import BenchmarkError, Case, Figure, Size
-from .report import LONGEST, Report
+from .report import Report
 
 #: Modules with a function `cases`, in the order they are run.
 WORKLOADS: dict[str, Any] = {
@@ -68,7 +68,7 @@ def main(workloads: tuple[str, ...], names: tuple[str, ...], part: str, size_nam
                 say(f'without {name}: {reason}')
             elif any(name in case.brokers for case in cases):
                 brokers[name] = stack.enter_context(BROKERS[name](binary))
-                about[name] = brokers[name].version or '-'
+                about[f'broker {name}'] = brokers[name].version or '-'
         for number, found in enumerate(figures):
             for case in cases:
                 if not (case.once and number):
@@ -98,9 +98,9 @@ def measure(case: Case, brokers: dict[str, Broker], number: int, figures: list[F
         try:
             broker.reset()
             figures += case.measure(broker)
-            longest = broker.longest_call() if name == 'qos' else None
-            if longest is not None:
-                figures.append(Figure(case.workload, case.name, LONGEST, name, longest, 'ms'))
+            if name == 'qos':
+                figures += [Figure(case.workload, case.name, what, name, longest, 'ms')
+                            for what, longest in broker.longest_calls().items()]
         except BenchmarkError as exc:
             say(f'failed: {exc}')
             fine = False

@@ -20,13 +20,17 @@ from celery_qos.embedded import EmbeddedRedis, NoServer, find_binaries
 
 from .figures import BenchmarkError
 
-__all__ = ('BROKERS', 'Broker', 'RedisBroker')
+__all__ = ('BROKERS', 'Broker', 'RedisBroker', 'LONGEST', 'LONGEST_FIRST')
 
 #: Where Debian's package puts it; the one on PATH changes to a user that the package made.
 _RABBITMQ = Path('/usr/lib/rabbitmq/bin/rabbitmq-server')
 #: Seconds that RabbitMQ may take to start.
 _RABBITMQ_TIMEOUT = 60.0
-#: Calls of the server that take longer, in us, are recorded.
+#: What the longest call of a script is called.
+LONGEST = 'longest script call'
+#: The same for the first calls on a server, which compile the script.
+LONGEST_FIRST = 'longest first script call'
+#: Calls of the server that take longer, in us, are recorded; for a shorter one, this is the figure.
 _SLOW = 1000
 
 
@@ -71,9 +75,9 @@ class Broker:
         """Of its Redis server."""
         raise BenchmarkError(f'{self.name} is not on Redis')
 
-    def longest_call(self) -> Optional[float]:
-        """Milliseconds of the longest script call since the last reset; None where there are no scripts."""
-        return None
+    def longest_calls(self) -> dict[str, float]:
+        """Milliseconds of the longest script calls since the last reset, by the name of the figure."""
+        return {}
 
     def reset(self) -> None:
         """Be as a server that has just been started."""
@@ -116,12 +120,11 @@ class RedisBroker(Broker):
         assert self._server is not None, 'not started'
         return self._server.client()
 
-    def longest_call(self) -> Optional[float]:
+    def longest_calls(self) -> dict[str, float]:
         with self.client() as client:
-            # Scripts of celery-qos alone: others' commands, and what a benchmark itself sends, are not meant.
-            calls = [entry['duration'] / 1000 for entry in client.slowlog_get(-1)
-                     if entry['command'].startswith((b'EVALSHA', b'EVAL'))]
-        return max(calls, default=_SLOW / 1000)
+            slow = [(entry['command'], entry['duration'] / 1000) for entry in client.slowlog_get(-1)]
+        return {name: max((ms for command, ms in slow if command.startswith(start)), default=_SLOW / 1000)
+                for name, start in ((LONGEST, b'EVALSHA '), (LONGEST_FIRST, b'EVAL '))}
 
     def reset(self) -> None:
         self._stop()

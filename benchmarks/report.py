@@ -12,13 +12,14 @@ from rich.console import Console
 from rich.table import Table
 
 from . import fairness
+from .brokers import LONGEST, LONGEST_FIRST
 from .figures import BenchmarkError, Figure
 from .targets import TARGETS, Target
 
-__all__ = ('Report', 'Spread', 'LONGEST')
+__all__ = ('Report', 'Spread')
 
-#: What the longest script call of each case is called.
-LONGEST = 'longest script call'
+#: Said once for all cases.
+_OVERALL = (LONGEST, LONGEST_FIRST)
 _PACKAGES = ('celery', 'kombu', 'redis', 'amqp', 'gevent', 'celery-redis-plus')
 _OURS = 'qos'
 
@@ -74,19 +75,18 @@ class Report:
             values.setdefault(figure.broker, {})[number] = figure.value
         self.rows = list(rows.values())
 
-    @property
-    def longest_call(self) -> Optional[Spread]:
-        """Milliseconds of the longest script call of each round, over all cases."""
+    def longest(self, name: str) -> Optional[Spread]:
+        """The highest figure of that name of each round, over all cases."""
         longest: dict[int, float] = {}
         for number, figure in self.figures:
-            if figure.name == LONGEST:
+            if figure.name == name:
                 longest[number] = max(figure.value, longest.get(number, 0.0))
         return Spread.of(list(longest.values())) if longest else None
 
     def reached(self, target: Target) -> Optional[Spread]:
         """The figure that a target is about; None where it was not measured."""
         if not target.workload:
-            return self.longest_call
+            return self.longest(target.name)
         for row in self.rows:
             if (row.workload, row.case, row.name) == target[:3]:
                 return row.ratio(target.per) if target.per else row.spread(_OURS)
@@ -97,11 +97,13 @@ class Report:
     def show(self, console: Console) -> None:
         console.print(' · '.join(f'{name} {value}' for name, value in self.about.items()), highlight=False)
         for workload in dict.fromkeys(row.workload for row in self.rows):
+            console.print()
             console.print(self._figures(workload))
+        console.print()
         console.print(self._targets())
 
     def _figures(self, workload: str) -> Table:
-        rows = [row for row in self.rows if row.workload == workload and row.name != LONGEST]
+        rows = [row for row in self.rows if row.workload == workload and row.name not in _OVERALL]
         brokers = list(dict.fromkeys(broker for row in rows for broker in row.values))
         others = [broker for broker in brokers if broker != _OURS] if _OURS in brokers else []
         table = _table(workload, 'case', 'figure', 'unit', *brokers, *(f'{_OURS} / {other}' for other in others))
@@ -114,11 +116,13 @@ class Report:
         table = _table('targets', 'figure', 'target', 'reached', '')
         for target in TARGETS:
             spread = self.reached(target)
+            if spread is None:
+                continue
             of = f' / {target.per}' if target.per else ''
             what = ', '.join(filter(None, (target.workload, target.case, target.name)))
             table.add_row(f'{what}{of}', f'{target.sign} {target.bound:g}{"x" if of else ""}',
                           (_ratio if of else _value)(spread),
-                          'not measured' if spread is None else 'yes' if target.holds(spread.median) else 'no')
+                          'yes' if target.holds(spread.median) else 'no')
         return table
 
     def as_data(self) -> dict[str, Any]:
@@ -152,7 +156,8 @@ class Report:
             axes.fill_between([number for number, _ in points], [spread.low / 1000 for _, spread in points],
                               [spread.high / 1000 for _, spread in points], color=colour, alpha=0.2, linewidth=0)
         axes.set(xscale='log', yscale='log', xlabel='noisy tenants, who share the same backlog',
-                 ylabel='median wait of a quiet tenant, s', xticks=noisy, xticklabels=[f'{number:,}' for number in noisy])
+                 ylabel='median wait of a quiet tenant, s',
+                 xticks=noisy, xticklabels=[f'{number:,}' for number in noisy])
         axes.minorticks_off()
         axes.spines[['top', 'right']].set_visible(False)
         axes.grid(axis='y', linewidth=0.4, alpha=0.6)
