@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic
@@ -23,13 +24,15 @@ import click
 from rich.console import Console
 
 from . import drain, fairness, latency, memory, publish
-from .brokers import BROKERS, Broker
-from .figures import BenchmarkError, Case, Figure, Size
+from .brokers import BROKERS, Broker, QosBroker
+from .figures import LONGEST, LONGEST_FIRST, BenchmarkError, Case, Figure, Size
 from .report import Report
 
 #: Modules with a function `cases`, in the order they are run.
 WORKLOADS: dict[str, Any] = {
     module.__name__.rpartition('.')[2]: module for module in (publish, drain, latency, fairness, memory)}
+#: Milliseconds that a script may hold the server.
+LONG = 5.0
 _began = monotonic()
 
 
@@ -67,8 +70,13 @@ def main(workloads: tuple[str, ...], names: tuple[str, ...], part: str, size_nam
             if reason:
                 say(f'without {name}: {reason}')
             elif any(name in case.brokers for case in cases):
-                brokers[name] = stack.enter_context(BROKERS[name](binary))
-                about[f'broker {name}'] = brokers[name].version or '-'
+                try:
+                    brokers[name] = stack.enter_context(BROKERS[name](binary))
+                except BenchmarkError as exc:
+                    say(f'failed: {exc}')
+                    failed = True
+                else:
+                    about[f'broker {name}'] = brokers[name].version or '-'
         for number, found in enumerate(figures):
             for case in cases:
                 if not (case.once and number):
@@ -79,7 +87,10 @@ def main(workloads: tuple[str, ...], names: tuple[str, ...], part: str, size_nam
     if json_file:
         json_file.write_text(json.dumps(report.as_data(), indent=1))
     if picture:
-        report.draw(picture)
+        try:
+            report.draw(picture)
+        except BenchmarkError as exc:
+            raise click.ClickException(str(exc)) from exc
     sys.exit(1 if failed else 0)
 
 
@@ -98,13 +109,23 @@ def measure(case: Case, brokers: dict[str, Broker], number: int, figures: list[F
         try:
             broker.reset()
             figures += case.measure(broker)
-            if name == 'qos':
-                figures += [Figure(case.workload, case.name, what, name, longest, 'ms')
-                            for what, longest in broker.longest_calls().items()]
+            if isinstance(broker, QosBroker):
+                figures += longest_calls(case, broker)
         except BenchmarkError as exc:
             say(f'failed: {exc}')
             fine = False
     return fine
+
+
+def longest_calls(case: Case, broker: QosBroker) -> Iterator[Figure]:
+    """How long scripts held the server; which one did, too long, is said."""
+    for name, first in ((LONGEST, False), (LONGEST_FIRST, True)):
+        calls = [call for call in broker.slow_calls() if call.first == first]
+        if calls:
+            longest = max(calls, key=lambda call: call.ms)
+            yield Figure(case.workload, case.name, name, broker.name, longest.ms, 'ms')
+            if longest.ms > LONG:
+                say(f'{name}: {longest.script}, {longest.ms:.1f} ms')
 
 
 if __name__ == '__main__':

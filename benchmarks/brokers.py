@@ -8,29 +8,28 @@ import socket
 import subprocess
 import sys
 import tempfile
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Optional
+from typing import Any, NamedTuple, Optional
 
 import amqp
 from redis import Redis
 
+import celery_qos
 from celery_qos.embedded import EmbeddedRedis, NoServer, find_binaries
+from celery_qos.scripts import Script, script
 
 from .figures import BenchmarkError
 
-__all__ = ('BROKERS', 'Broker', 'RedisBroker', 'LONGEST', 'LONGEST_FIRST')
+__all__ = ('BROKERS', 'Broker', 'RedisBroker', 'QosBroker', 'SlowCall')
 
 #: Where Debian's package puts it; the one on PATH changes to a user that the package made.
 _RABBITMQ = Path('/usr/lib/rabbitmq/bin/rabbitmq-server')
 #: Seconds that RabbitMQ may take to start.
 _RABBITMQ_TIMEOUT = 60.0
-#: What the longest call of a script is called.
-LONGEST = 'longest script call'
-#: The same for the first calls on a server, which compile the script.
-LONGEST_FIRST = 'longest first script call'
-#: Calls of the server that take longer, in us, are recorded; for a shorter one, this is the figure.
+#: Calls of the server that take longer, in us, are recorded.
 _SLOW = 1000
 
 
@@ -38,6 +37,29 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(('127.0.0.1', 0))
         return listener.getsockname()[1]
+
+
+class SlowCall(NamedTuple):
+    """A script call that took the server long."""
+
+    script: str
+    #: Whether it was the first on its server, which compiles the script.
+    first: bool
+    ms: float
+
+    @classmethod
+    def of(cls, entry: dict[str, Any]) -> Optional[SlowCall]:
+        """From an entry of SLOWLOG; None where it is another command."""
+        command, _, rest = entry['command'].decode(errors='replace').partition(' ')
+        # The log shortens what is long.
+        name = next((name for name, script in _scripts().items()
+                     if rest[:40] == script.sha or script.source.startswith(rest[:40])), '?')
+        return cls(name, command == 'EVAL', entry['duration'] / 1000) if command in ('EVAL', 'EVALSHA') else None
+
+
+@cache
+def _scripts() -> dict[str, Script]:
+    return {path.stem: script(path.stem) for path in Path(celery_qos.__path__[0], 'lua').glob('*.lua')}
 
 
 class Broker:
@@ -74,10 +96,6 @@ class Broker:
     def client(self) -> Redis:
         """Of its Redis server."""
         raise BenchmarkError(f'{self.name} is not on Redis')
-
-    def longest_calls(self) -> dict[str, float]:
-        """Milliseconds of the longest script calls since the last reset, by the name of the figure."""
-        return {}
 
     def reset(self) -> None:
         """Be as a server that has just been started."""
@@ -120,12 +138,6 @@ class RedisBroker(Broker):
         assert self._server is not None, 'not started'
         return self._server.client()
 
-    def longest_calls(self) -> dict[str, float]:
-        with self.client() as client:
-            slow = [(entry['command'], entry['duration'] / 1000) for entry in client.slowlog_get(-1)]
-        return {name: max((ms for command, ms in slow if command.startswith(start)), default=_SLOW / 1000)
-                for name, start in ((LONGEST, b'EVALSHA '), (LONGEST_FIRST, b'EVAL '))}
-
     def reset(self) -> None:
         self._stop()
         self._port = free_port()
@@ -156,6 +168,11 @@ class QosBroker(RedisBroker):
     name = 'qos'
     scheme = 'qos'
     has_tenants = True
+
+    def slow_calls(self) -> list[SlowCall]:
+        """Script calls since the last reset that took longer than 1 ms."""
+        with self.client() as client:
+            return [call for entry in client.slowlog_get(-1) if (call := SlowCall.of(entry))]
 
 
 class RedisPlusBroker(RedisBroker):

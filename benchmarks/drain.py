@@ -55,7 +55,7 @@ class Drain(NamedTuple):
                          len(runs) / (max(run.ended for run in runs) - runs[0].started), 'tasks/s')
             if broker.name == 'qos':
                 reads = broker.client().info('commandstats')['cmdstat_xreadgroup']['calls']
-                yield Figure(self.workload, self.name, 'reads', broker.name, reads / len(runs), 'a task')
+                yield Figure(self.workload, self.name, 'wake-ups', broker.name, reads / len(runs), 'a task')
 
     def _runs(self, records: Records, workers: list[Worker]) -> list[Record]:
         if not records.wait(self.number, _TIMEOUT, workers) and len(records) > 1:
@@ -68,7 +68,6 @@ def cases(size: Size) -> Iterator[Drain]:
     others = ('qos', 'redis', 'redis-plus', 'rabbitmq')
     if size is Size.SMOKE:
         yield Drain('solo', False, number, others)
-        yield Drain('gevent', False, number, ('qos',))
         yield Drain('prefork', True, number, ('qos',), workers=2)
         return
     for pool in CONCURRENCY:

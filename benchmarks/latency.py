@@ -87,7 +87,7 @@ def _quantiles(case: str, name: str, broker: Broker, values: Sequence[float]) ->
 def cases(size: Size) -> Iterator[Union[Latency, Gap]]:
     idle, busy, gaps = size.of((500, 1000, 500), (150, 300, 200), (20, 20, 20))
     if size is Size.SMOKE:
-        yield Latency('solo', 1, idle, 0.0, ('qos', 'redis'))
+        yield Latency('solo', 1, idle, 0.0, ('qos',))
         yield Latency('prefork', 2, busy, 0.5, ('qos',))
         yield Gap('gevent', gaps, ('qos',))
         return

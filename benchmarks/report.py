@@ -12,8 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from . import fairness
-from .brokers import LONGEST, LONGEST_FIRST
-from .figures import BenchmarkError, Figure
+from .figures import LONGEST, LONGEST_FIRST, BenchmarkError, Figure
 from .targets import TARGETS, Target
 
 __all__ = ('Report', 'Spread')
@@ -190,4 +189,7 @@ def _value(spread: Optional[Spread]) -> str:
 
 
 def _ratio(spread: Optional[Spread]) -> str:
-    return f'{spread.median:.2f}x ({spread.low:.2f} .. {spread.high:.2f})' if spread else ''
+    if spread is None:
+        return ''
+    rounds = f' ({spread.low:.2f} .. {spread.high:.2f})' if spread.high > spread.low else ''
+    return f'{spread.median:.2f}x{rounds}'
