@@ -25,14 +25,12 @@ from rich.console import Console
 
 from . import drain, fairness, latency, memory, publish
 from .brokers import BROKERS, Broker, QosBroker
-from .figures import LONGEST, LONGEST_FIRST, BenchmarkError, Case, Figure, Size
+from .figures import LONG, LONGEST, LONGEST_FIRST, BenchmarkError, Case, Figure, Size
 from .report import Report
 
 #: Modules with a function `cases`, in the order they are run.
 WORKLOADS: dict[str, Any] = {
     module.__name__.rpartition('.')[2]: module for module in (publish, drain, latency, fairness, memory)}
-#: Milliseconds that a script may hold the server.
-LONG = 5.0
 _began = monotonic()
 
 

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 if TYPE_CHECKING:
     from .brokers import Broker
 
-__all__ = ('LONGEST', 'LONGEST_FIRST', 'Figure', 'Case', 'Size', 'BenchmarkError', 'quantile')
+__all__ = ('LONG', 'LONGEST', 'LONGEST_FIRST', 'Figure', 'Case', 'Size', 'BenchmarkError', 'quantile')
 
 #: The figure of each case that says how long the longest call of a script was.
 LONGEST = 'longest script call'
 #: The same for the first calls on a server, which compile the script.
 LONGEST_FIRST = 'longest first script call'
+#: Milliseconds that either may last.
+LONG = 5.0
 T = TypeVar('T')
 
 

@@ -38,7 +38,8 @@ class Worker:
                  multiplier: int = 4, options: Sequence[str] = ()) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix='celery-qos-bench-'))
         self._command = [sys.executable, '-m', 'celery', '-A', 'benchmarks.app', 'worker', '-P', pool,
-                         '-c', str(concurrency), '-l', 'WARNING', '-n', f'bench{next(_numbers)}@localhost', *broker.worker_options, *options]
+                         '-c', str(concurrency), '-l', 'WARNING', '-n', f'bench{next(_numbers)}@localhost',
+                         *broker.worker_options, *options]
         self._env = {**broker.environment(), 'BENCH_LATE': str(int(late)), 'BENCH_MULTIPLIER': str(multiplier),
                      'BENCH_RECORDS': records.path, 'BENCH_FOLDER': str(self._folder)}
 
