@@ -1,6 +1,7 @@
 """The Celery app of all benchmarks; the environment says on which broker. Its tasks have one signature.
 
-Each names its tenant, as an app of celery-qos does; other brokers' publishers do not look at it.
+Each names its tenant, as an app of celery-qos does; on other brokers nobody looks at it. Nothing here imports
+celery-qos: on other brokers it must not be there.
 """
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
-from time import monotonic, perf_counter, sleep
+from time import monotonic, perf_counter, process_time, sleep
 from typing import TYPE_CHECKING, Any
 
 from .figures import BenchmarkError
@@ -46,6 +46,11 @@ class Loading:
         if self._process.returncode:
             raise BenchmarkError(f'a publisher failed:\n{err.decode(errors="replace")}')
         return json.loads(out)
+
+    def check(self) -> None:
+        """Raise `BenchmarkError` where it has failed."""
+        if self._process.poll():
+            self.result()
 
     def stop(self) -> None:
         if self._process.poll() is None:
@@ -141,10 +146,12 @@ def backlog(tenants: Sequence[str], number: int, seconds: float) -> None:
             work.apply_async((tenants[task % len(tenants)], task, seconds), producer=producer)
 
 
-def timed(how: str, number: int, size: int) -> float:
-    """What the function of that name gives, after a warm-up."""
+def timed(how: str, number: int, size: int) -> tuple[float, float]:
+    """What the function of that name gives, after a warm-up; and the seconds of CPU of this process."""
     _PUBLISH[how](100, size)
-    return _PUBLISH[how](number, size)
+    began = process_time()
+    seconds = _PUBLISH[how](number, size)
+    return seconds, process_time() - began
 
 
 _PUBLISH: dict[str, Callable[..., Any]] = {

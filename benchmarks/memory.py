@@ -40,9 +40,9 @@ class Memory(NamedTuple):
         with Records() as records, Worker(broker, records) as worker:
             worker.go()
             with loading(broker, 'throttled', number=self.number, size=100, tenants=self.tenants, records=records.path,
-                         ahead=_AHEAD):
+                         ahead=_AHEAD) as publisher:
                 for done in range(step, self.number + 1, step):
-                    if not records.wait(done, 60 + step / 100, [worker]):
+                    if not records.wait(done, 60 + step / 100, [worker, publisher]):
                         raise BenchmarkError(f'{len(records)} of {done} tasks ran\n{worker.log()}')
                     sizes.append(_resident(worker.pid))
                     yield Figure(self.workload, self.name, f'after {done / self.number:.0%}', broker.name, sizes[-1],

@@ -26,8 +26,10 @@ class Publish(NamedTuple):
         return f'{self.how}, {self.size // 1000} KB'
 
     def measure(self, broker: Broker) -> Iterator[Figure]:
-        seconds = load(broker, 'timed', how=self.how, number=self.number, size=self.size)
+        seconds, cpu = load(broker, 'timed', how=self.how, number=self.number, size=self.size)
         yield Figure(self.workload, self.name, 'rate', broker.name, self.number / seconds, 'tasks/s')
+        yield Figure(self.workload, self.name, 'CPU of the publisher', broker.name,
+                     cpu / self.number * 1e6, 'us a task')
 
 
 def cases(size: Size) -> Iterator[Publish]:

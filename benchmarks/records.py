@@ -9,10 +9,13 @@ import struct
 import tempfile
 from collections.abc import Iterable
 from time import monotonic, sleep
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .figures import BenchmarkError
-from .worker import Worker
+
+if TYPE_CHECKING:
+    from .load import Loading
+    from .worker import Worker
 
 __all__ = ('Record', 'Records', 'append', 'count')
 
@@ -52,17 +55,17 @@ class Records:
         with open(self.path, 'rb') as file:
             return sorted(map(Record._make, _RECORD.iter_unpack(file.read())), key=lambda record: record.started)
 
-    def wait(self, number: int, timeout: float, workers: Iterable[Worker], above: int = 0) -> bool:
+    def wait(self, number: int, timeout: float, others: Iterable[Worker | Loading], above: int = 0) -> bool:
         """Until that many tasks have run, of those that are numbered `above` or higher.
 
         Arguments:
             timeout: seconds; False is returned when they are over.
-            workers: that must not end meanwhile.
+            others: workers, or a publisher, that must not fail meanwhile.
         """
         deadline = monotonic() + timeout
         while len(self) < number or above and sum(record.number >= above for record in self.read()) < number:
-            for worker in workers:
-                worker.check()
+            for other in others:
+                other.check()
             if monotonic() > deadline:
                 return False
             sleep(0.05 if above else 0.005)

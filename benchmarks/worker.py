@@ -12,10 +12,10 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
-from .brokers import Broker
 from .figures import BenchmarkError
 
 if TYPE_CHECKING:
+    from .brokers import Broker
     from .records import Records
 
 __all__ = ('Worker',)
