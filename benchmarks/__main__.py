@@ -48,7 +48,7 @@ def say(text: str) -> None:
               show_default=True, help='Hours, minutes a round, or less than a minute.')
 @click.option('--rounds', type=click.IntRange(1), help='How often all is measured.  [default: 3; 1 for smoke]')
 @click.option('--redis', 'binary', type=click.Path(path_type=Path, exists=True), help='The redis-server to run.')
-@click.option('--json', 'json_file', type=click.Path(path_type=Path), help='Write every figure to this file.')
+@click.option('--json', 'json_file', type=click.Path(path_type=Path), help='Write every figure to this file, after each round.')
 @click.option('--plot', 'picture', type=click.Path(path_type=Path),
               help='Draw the waits of quiet tenants, of the workload fairness.')
 def main(workloads: tuple[str, ...], names: tuple[str, ...], part: str, size_name: str, rounds: Optional[int],
@@ -79,11 +79,11 @@ def main(workloads: tuple[str, ...], names: tuple[str, ...], part: str, size_nam
             for case in cases:
                 if not (case.once and number):
                     failed |= not measure(case, brokers, number, found)
-    report = Report(figures, about)
+            report = Report(figures, about)
+            if json_file:
+                json_file.write_text(json.dumps(report.as_data(), indent=1))
     console = Console(width=None if sys.stdout.isatty() else 200)
     report.show(console)
-    if json_file:
-        json_file.write_text(json.dumps(report.as_data(), indent=1))
     if picture:
         try:
             report.draw(picture)

@@ -15,8 +15,6 @@ __all__ = ('cases', 'CONCURRENCY')
 
 #: Of each pool. A green one is there for many tasks at a time.
 CONCURRENCY = {'solo': 1, 'threads': 2, 'prefork': 2, 'gevent': 100}
-#: Seconds that workers may take; what they have done by then is what counts.
-_TIMEOUT = 90.0
 #: Bytes that a task carries.
 _PAYLOAD = 100
 
@@ -27,6 +25,8 @@ class Drain(NamedTuple):
     pool: str
     late: bool
     number: int
+    #: Seconds that workers may take; what they have done by then is what counts.
+    limit: float
     brokers: tuple[str, ...]
     workers: int = 1
     workload: str = 'drain'
@@ -58,20 +58,20 @@ class Drain(NamedTuple):
                 yield Figure(self.workload, self.name, 'wake-ups', broker.name, reads / len(runs), 'a task')
 
     def _runs(self, records: Records, workers: list[Worker]) -> list[Record]:
-        if not records.wait(self.number, _TIMEOUT, workers) and len(records) > 1:
+        if not records.wait(self.number, self.limit, workers) and len(records) > 1:
             return records.read()
         return records.expect(self.number, 1.0, workers)
 
 
 def cases(size: Size) -> Iterator[Drain]:
-    number = size.of(20_000, 3_000, 200)
+    number, limit = size.of((20_000, 90.0), (3_000, 20.0), (200, 10.0))
     others = ('qos', 'redis', 'redis-plus', 'rabbitmq')
     if size is Size.SMOKE:
-        yield Drain('solo', False, number, others)
-        yield Drain('prefork', True, number, ('qos',), workers=2)
+        yield Drain('solo', False, number, limit, others)
+        yield Drain('prefork', True, number, limit, ('qos',), workers=2)
         return
     for pool in CONCURRENCY:
         for late in (False, True):
-            yield Drain(pool, late, number, others)
+            yield Drain(pool, late, number, limit, others)
     for workers in (2, 4, 8):
-        yield Drain('solo', False, number, ('qos',), workers)
+        yield Drain('solo', False, number, limit, ('qos',), workers)
