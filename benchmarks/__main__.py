@@ -48,7 +48,8 @@ def say(text: str) -> None:
               show_default=True, help='Hours, minutes a round, or less than a minute.')
 @click.option('--rounds', type=click.IntRange(1), help='How often all is measured.  [default: 3; 1 for smoke]')
 @click.option('--redis', 'binary', type=click.Path(path_type=Path, exists=True), help='The redis-server to run.')
-@click.option('--json', 'json_file', type=click.Path(path_type=Path), help='Write every figure to this file, after each round.')
+@click.option('--json', 'json_file', type=click.Path(path_type=Path),
+              help='Write every figure to this file, after each round.')
 @click.option('--plot', 'picture', type=click.Path(path_type=Path),
               help='Draw the waits of quiet tenants, of the workload fairness.')
 def main(workloads: tuple[str, ...], names: tuple[str, ...], part: str, size_name: str, rounds: Optional[int],
