@@ -133,6 +133,12 @@ class RedisBroker(Broker):
         return f'{self.scheme}://127.0.0.1:{self._port}/0'
 
     @property
+    def socket(self) -> str:
+        """Path of the server's unix socket."""
+        assert self._server is not None, 'not started'
+        return self._server.socket
+
+    @property
     def version(self) -> str:
         return f'Redis {self.client().info("server")["redis_version"]}'
 
