@@ -11,6 +11,7 @@ from time import sleep
 from typing import Any, NamedTuple
 
 from celery import Celery
+from redis import Redis
 
 from .brokers import Broker, RedisBroker
 from .figures import Figure, Size
@@ -45,9 +46,16 @@ def events(turn: Turn) -> bool:
     return not _EVENTS.isdisjoint(turn.commands)
 
 
-def count_commands(client: Any) -> int:
+def processor_micros(client: Redis) -> float:
+    """Of the server's main thread since it was started."""
+    used: Any = client.info('cpu')
+    return 1e6 * (used['used_cpu_user_main_thread'] + used['used_cpu_sys_main_thread'])
+
+
+def count_commands(client: Redis) -> int:
     """How many the server ran since its statistics were reset, those inside scripts and transactions included."""
-    return sum(row['calls'] for name, row in client.info('commandstats').items()
+    stats: Any = client.info('commandstats')
+    return sum(row['calls'] for name, row in stats.items()
                if not name.startswith(('cmdstat_config', 'cmdstat_info')))
 
 
@@ -59,6 +67,14 @@ class Counted(NamedTuple):
     commands: int
     #: Of the server's time, in us.
     micros: float
+    #: Of its processor's, in us: that of reading and answering too.
+    processor: float
+
+    @classmethod
+    def of(cls, client: Redis, processor_before: float, trips: Trips) -> Counted:
+        """What the server's statistics say since they were reset."""
+        processor = processor_micros(client) - processor_before
+        return cls(trips, count_commands(client), server_micros(client, trips), processor)
 
     @property
     def for_tasks(self) -> Trips:
@@ -85,18 +101,19 @@ class Publish(NamedTuple):
     def name(self) -> str:
         return f'publish, {self.size // 1000} KB'
 
-    def count(self, broker: Wired) -> Counted:
+    def counted(self, broker: Wired) -> Counted:
         client = broker.client()
         # The server has the scripts then.
         load(broker, 'bulk', number=10, size=self.size)
+        before = processor_micros(client)
         client.config_resetstat()
         with broker.wire.recording() as trips:
             load(broker, 'bulk', number=self.number, size=self.size)
-        return Counted(trips, count_commands(client), server_micros(client, trips))
+        return Counted.of(client, before, trips)
 
     def measure(self, broker: Broker) -> Iterator[Figure]:
         with wired(broker) as on_wire:
-            found = self.count(on_wire)
+            found = self.counted(on_wire)
         trips = found.for_tasks
         rows = (('round trips', sum(trips.turns.values()), '/task'),
                 ('server commands', found.commands, '/task'),
@@ -127,13 +144,14 @@ class Drain(NamedTuple):
         return (f'{workers}{self.pool}, prefetch {self.concurrency * self.multiplier}, '
                 f'{"late" if self.late else "early"} ack{", 100 KB" if self.size == 100_000 else ""}')
 
-    def count(self, broker: Wired) -> Counted:
+    def counted(self, broker: Wired) -> Counted:
         client = broker.client()
         load(broker, 'bulk', number=self.number, size=self.size)
         with ExitStack() as stack:
             records = stack.enter_context(Records())
             workers = [stack.enter_context(Worker(
                 broker, records, self.pool, self.concurrency, self.late, self.multiplier)) for _ in range(self.workers)]
+            before = processor_micros(client)
             client.config_resetstat()
             with broker.wire.recording() as trips:
                 for worker in workers:
@@ -141,11 +159,11 @@ class Drain(NamedTuple):
                 records.wait(self.number, 60, *workers)
                 # Until the last is settled, and nothing but reads goes on.
                 sleep(0.3)
-            return Counted(trips, count_commands(client), server_micros(client, trips))
+            return Counted.of(client, before, trips)
 
     def measure(self, broker: Broker) -> Iterator[Figure]:
         with wired(broker) as on_wire:
-            found = self.count(on_wire)
+            found = self.counted(on_wire)
         trips = found.for_tasks
         rows = (('round trips', sum(trips.turns.values()), '/task'),
                 ('reads', sum(trips.of(reads).turns.values()), '/task'),
@@ -165,20 +183,21 @@ class Idle(NamedTuple):
     brokers: Sequence[str] = ON_REDIS
     once: bool = True
 
-    def count(self, broker: Wired) -> Counted:
+    def counted(self, broker: Wired) -> Counted:
         client = broker.client()
         with Records() as records, Worker(broker, records) as worker:
             worker.go()
             # What it does at its start is done then.
             sleep(2)
+            before = processor_micros(client)
             client.config_resetstat()
             with broker.wire.recording() as trips:
                 sleep(self.seconds)
-            return Counted(trips, count_commands(client), server_micros(client, trips))
+            return Counted.of(client, before, trips)
 
     def measure(self, broker: Broker) -> Iterator[Figure]:
         with wired(broker) as on_wire:
-            found = self.count(on_wire)
+            found = self.counted(on_wire)
         ours = found.trips.of(lambda turn: not events(turn))
         rows = (('commands', sum(ours.top_level.values()), '/s'),
                 ('events', sum(found.trips.turns.values()) - sum(ours.turns.values()), '/s'),
@@ -201,7 +220,7 @@ class Wakeups(NamedTuple):
     def name(self) -> str:
         return f'{self.workers} idle workers'
 
-    def count(self, broker: Wired) -> Counted:
+    def counted(self, broker: Wired) -> Counted:
         app = Celery('publisher', broker=broker.url, set_as_current=False)
         app.conf.broker_transport = broker.transport or None
         options = {'tenant': 'a'} if broker.has_tenants else {}
@@ -213,6 +232,7 @@ class Wakeups(NamedTuple):
                 worker.go()
             producer = stack.enter_context(app.producer_pool.acquire(block=True))
             sleep(1)
+            before = processor_micros(client)
             client.config_resetstat()
             with broker.wire.recording() as trips:
                 for number in range(self.number):
@@ -220,11 +240,11 @@ class Wakeups(NamedTuple):
                     records.wait(number + 1, 20, *workers)
                 sleep(0.1)
             app.close()
-            return Counted(trips, count_commands(client), server_micros(client, trips))
+            return Counted.of(client, before, trips)
 
     def measure(self, broker: Broker) -> Iterator[Figure]:
         with wired(broker) as on_wire:
-            found = self.count(on_wire)
+            found = self.counted(on_wire)
         yield Figure(self.workload, self.name, 'reads', broker.name,
                      sum(found.trips.of(reads).turns.values()) / self.number, '/task')
 

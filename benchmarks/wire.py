@@ -22,12 +22,17 @@ from celery_qos.scripts import script
 
 from .brokers import Broker, RedisBroker
 
-__all__ = ('Wire', 'Wired', 'Trips', 'Turn', 'server_micros')
+__all__ = ('Wire', 'Wired', 'Trips', 'Turn', 'SCRIPTS', 'server_micros')
 
 #: Bytes that are forwarded at a time; what redis-py sends in one call crosses in one piece.
 _CHUNK = 1 << 20
 #: After these words, a command's name has a second part.
 _TWO_WORDS = ('CLIENT', 'SCRIPT', 'CONFIG', 'XGROUP', 'XINFO')
+
+
+#: The names of celery-qos's.
+SCRIPTS = sorted(each.name.removesuffix('.lua') for each in (files('celery_qos') / 'lua').iterdir()
+                 if each.name.endswith('.lua'))
 
 
 class Turn(NamedTuple):
@@ -313,6 +318,4 @@ def _name(words: list[bytes]) -> str:
 
 @cache
 def _scripts() -> dict[str, str]:
-    names = [each.name.removesuffix('.lua') for each in (files('celery_qos') / 'lua').iterdir()
-             if each.name.endswith('.lua')]
-    return {script(name).sha: name for name in names}
+    return {script(name).sha: name for name in SCRIPTS}

@@ -28,7 +28,7 @@ def total(counter) -> int:
 
 
 def test_publish_is_one_round_trip_and_the_payload_crosses_once(broker):
-    found = Publish(100, 100_000).count(broker)
+    found = Publish(100, 100_000).counted(broker)
 
     assert 100 <= total(found.for_tasks.turns) <= 100 + BESIDE, f'\n{found.trips}'
     assert total(found.for_tasks.sent) < 100 * (100_000 + HEADERS), f'\n{found.trips}'
@@ -36,7 +36,7 @@ def test_publish_is_one_round_trip_and_the_payload_crosses_once(broker):
 
 
 def test_payload_crosses_once_to_the_worker(broker):
-    found = Drain('solo', 2, 4, False, 100, 100_000).count(broker)
+    found = Drain('solo', 2, 4, False, 100, 100_000).counted(broker)
 
     assert total(found.for_tasks.received) < 100 * (100_000 + HEADERS), f'\n{found.trips}'
     assert total(found.for_tasks.sent) < 100 * ASKING, f'\n{found.trips}'
@@ -45,7 +45,7 @@ def test_payload_crosses_once_to_the_worker(broker):
 @pytest.mark.parametrize('late', [False, True], ids=['early', 'late'])
 @pytest.mark.parametrize('pool', ['solo', 'threads', 'gevent', 'prefork'])
 def test_read_and_settle_at_prefetch_1_are_two_round_trips(broker, pool, late):
-    found = Drain(pool, 1, 1, late, 200).count(broker)
+    found = Drain(pool, 1, 1, late, 200).counted(broker)
 
     assert total(found.trips.turns) - total(found.for_tasks.turns) <= UPKEEP, f'\n{found.trips}'
     assert total(found.for_tasks.turns) <= 2 * 200 + BESIDE, f'\n{found.trips}'
@@ -54,14 +54,14 @@ def test_read_and_settle_at_prefetch_1_are_two_round_trips(broker, pool, late):
 @pytest.mark.parametrize('late', [False, True], ids=['early', 'late'])
 @pytest.mark.parametrize('pool', ['solo', 'threads', 'gevent', 'prefork'])
 def test_read_and_settle_at_prefetch_8_are_half_a_round_trip(broker, pool, late):
-    found = Drain(pool, 2, 4, late, 400).count(broker)
+    found = Drain(pool, 2, 4, late, 400).counted(broker)
 
     assert total(found.trips.turns) - total(found.for_tasks.turns) <= UPKEEP, f'\n{found.trips}'
     assert total(found.for_tasks.turns) <= 400 / 2 + BESIDE, f'\n{found.trips}'
 
 
 def test_an_idle_worker_sends_one_command_a_second(broker):
-    found = Idle(8).count(broker)
+    found = Idle(8).counted(broker)
     ours = found.trips.of(lambda turn: not events(turn))
 
     # One more may fall into the time.
@@ -69,12 +69,12 @@ def test_an_idle_worker_sends_one_command_a_second(broker):
 
 
 def test_a_task_wakes_one_of_four_idle_workers(broker):
-    found = Wakeups(4, 100).count(broker)
+    found = Wakeups(4, 100).counted(broker)
 
     assert total(found.trips.of(reads).turns) <= 1.2 * 100, f'\n{found.trips}'
 
 
 def test_four_busy_workers_do_not_wake_each_other(broker):
-    found = Drain('solo', 1, 1, False, 400, workers=4).count(broker)
+    found = Drain('solo', 1, 1, False, 400, workers=4).counted(broker)
 
     assert total(found.trips.of(reads).turns) <= 1.2 * 400, f'\n{found.trips}'
