@@ -23,14 +23,14 @@ from typing import Any, Optional
 import click
 from rich.console import Console
 
-from . import drain, fairness, latency, memory, publish
+from . import counts, drain, fairness, latency, memory, publish, scale
 from .brokers import BROKERS, Broker, QosBroker
 from .figures import LONG, LONGEST, LONGEST_FIRST, BenchmarkError, Case, Figure, Size
 from .report import Report
 
 #: Modules with a function `cases`, in the order they are run.
 WORKLOADS: dict[str, Any] = {
-    module.__name__.rpartition('.')[2]: module for module in (publish, drain, latency, fairness, memory)}
+    module.__name__.rpartition('.')[2]: module for module in (publish, drain, latency, scale, fairness, counts, memory)}
 _began = monotonic()
 
 

@@ -156,7 +156,7 @@ class Drain(NamedTuple):
             with broker.wire.recording() as trips:
                 for worker in workers:
                     worker.go()
-                records.wait(self.number, 60, *workers)
+                records.wait(self.number, 60, workers)
                 # Until the last is settled, and nothing but reads goes on.
                 sleep(0.3)
             return Counted.of(client, before, trips)
@@ -237,7 +237,7 @@ class Wakeups(NamedTuple):
             with broker.wire.recording() as trips:
                 for number in range(self.number):
                     app.send_task('benchmarks.app.noop', ('a', number), producer=producer, **options)
-                    records.wait(number + 1, 20, *workers)
+                    records.wait(number + 1, 20, workers)
                 sleep(0.1)
             app.close()
             return Counted.of(client, before, trips)
@@ -252,16 +252,15 @@ class Wakeups(NamedTuple):
 def cases(size: Size) -> Iterable[Any]:
     number = size.of(2000, 400, 100)
     yield Publish(number, 1_000)
-    yield Publish(max(number // 10, 50), 100_000)
     if size is Size.SMOKE:
         yield Drain('solo', 2, 4, False, number)
-        yield Idle(2)
         return
+    yield Publish(max(number // 10, 50), 100_000)
     for pool in ('solo', 'threads', 'gevent', 'prefork'):
         for late in False, True:
             yield Drain(pool, 1, 1, late, number)
             yield Drain(pool, 2, 4, late, number)
     yield Drain('solo', 2, 4, False, number, workers=4)
     yield Drain('solo', 2, 4, False, max(number // 10, 50), 100_000)
-    yield Idle(size.of(20.0, 10.0, 0.0))
-    yield Wakeups(4, size.of(400, 100, 0))
+    yield Idle(20.0 if size is Size.FULL else 10.0)
+    yield Wakeups(4, 400 if size is Size.FULL else 100)

@@ -187,25 +187,57 @@ class Backlog(NamedTuple):
         return Figure(self.workload, self.name, name, 'qos', value, unit)
 
 
+class Growth(NamedTuple):
+    """What one more digit of tenants costs: the same with few and with many, one right after the other."""
+
+    few: int
+    many: int
+    number: int
+    workload: str = 'scale'
+    brokers: Sequence[str] = ('qos',)
+    once: bool = False
+
+    @property
+    def name(self) -> str:
+        return f'{self.few:,} and {self.many:,} tenants'
+
+    def measure(self, broker: Broker) -> Iterator[Figure]:
+        few = list(Backlog(self.few, self.number).measure(broker))
+        broker.reset()
+        many = list(Backlog(self.many, self.number).measure(broker))
+        yield from few
+        yield from many
+        before = {figure.name: figure.value for figure in few if figure.unit == 'us/task'}
+        for figure in many:
+            if figure.name in before:
+                yield figure._replace(name=f'{figure.name}, per {self.few:,} tenants',
+                                      value=figure.value / before[figure.name], unit='x')
+
+
 class Memory(NamedTuple):
     """What a task takes, and what a tenant leaves behind: no key, and no field of the settings."""
 
+    #: Of tasks; what an idle tenant leaves is so little that it takes more of those.
     number: int
-    name: str = 'memory'
     workload: str = 'scale'
     brokers: Sequence[str] = ('qos',)
     once: bool = True
 
+    @property
+    def name(self) -> str:
+        return f'memory, {self.number:,} tasks'
+
     def measure(self, broker: Broker) -> Iterator[Figure]:
         with by_hand(broker) as queue:
+            idle = 5 * self.number
             # What the server grows to once is there before.
-            self._run(queue, [f'earlier {number}' for number in range(self.number)])
+            self._run(queue, [f'earlier {number}' for number in range(idle)])
             empty = queue.memory
             queue.fill('one' for _ in range(self.number))
             yield self._figure('a task of many', (queue.memory - empty) / self.number, 'B')
             self._drain(queue)
-            self._run(queue, [f'tenant {number}' for number in range(self.number)])
-            yield self._figure('an idle tenant', max(0, queue.memory - empty) / self.number, 'B')
+            self._run(queue, [f'tenant {number}' for number in range(idle)])
+            yield self._figure('an idle tenant', max(0, queue.memory - empty) / idle, 'B')
             settings = keys.settings(queue.store.namespace(QUEUE)).encode()
             left: list[Any] = list(queue.direct.scan_iter())
             if left != [settings]:
@@ -387,11 +419,14 @@ ACTS: dict[str, Callable[[Queue, int], Act]] = {
 
 
 def cases(size: Size) -> Iterable[Any]:
-    most = size.of(1_000_000, 100_000, 1000)
-    for tenants in (1, 10, 1000, 100_000, 1_000_000):
-        if tenants <= most:
-            yield Backlog(tenants, size.of(2000, 2000, 200))
-    yield Memory(size.of(10_000, 10_000, 500))
+    number = size.of(2000, 2000, 200)
+    yield Backlog(1, number)
+    yield Growth(10, size.of(100_000, 100_000, 1000), number)
+    if size is not Size.SMOKE:
+        yield Backlog(1000, number)
+    if size is Size.FULL:
+        yield Backlog(1_000_000, number)
+    yield Memory(size.of(10_000, 10_000, 100))
     yield Server(size.of(5000, 2000, 100))
     yield Longest('load scripts', len(SCRIPTS))
     for act in list(ACTS)[1:4]:
