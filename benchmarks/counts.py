@@ -23,9 +23,10 @@ from .worker import Worker
 __all__ = ('cases', 'Publish', 'Drain', 'Idle', 'Wakeups')
 
 ON_REDIS = ('qos', 'redis', 'redis-plus')
-#: Once a connection, or once a process.
+#: Once a connection, or once a process; some are of Kombu's queues of remote control.
 _ONCE = {'HELLO', 'AUTH', 'SELECT', 'INFO', 'CLIENT SETINFO', 'CLIENT SETNAME', 'CLIENT ID', 'CLIENT TRACKING',
-         'SCRIPT LOAD', 'SCRIPT EXISTS', 'EVAL', 'SADD', 'SMEMBERS', 'declare', 'size', 'PSUBSCRIBE', 'SUBSCRIBE'}
+         'SCRIPT LOAD', 'SCRIPT EXISTS', 'EVAL', 'SADD', 'SMEMBERS', 'declare', 'size', 'PSUBSCRIBE', 'SUBSCRIBE',
+         'UNLOCK', 'LLEN', 'DEL'}
 #: By the clock, tasks or none.
 _CLOCK = {'PING', 'PUBLISH', 'lease', 'sweep', 'BLPOP'}
 #: The commands by which tasks come to a worker.

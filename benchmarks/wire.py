@@ -4,6 +4,7 @@ The server's own statistics count what scripts and transactions run as well, and
 """
 from __future__ import annotations
 
+import hashlib
 import os
 import select
 import socket
@@ -17,6 +18,7 @@ from importlib.resources import files
 from typing import Any, NamedTuple, Optional
 
 from redis import Redis
+from redis.lock import Lock
 
 from celery_qos.scripts import script
 
@@ -38,7 +40,8 @@ SCRIPTS = sorted(each.name.removesuffix('.lua') for each in (files('celery_qos')
 class Turn(NamedTuple):
     """What a client sent on one connection before it got a reply: one command, or several that were pipelined.
 
-    A script of celery-qos goes by its own name, in lower case; a command by the server's, in upper case.
+    A script of celery-qos goes by its own name, in lower case; a command by the server's, in upper case; the script by
+    which redis-py releases a lock is UNLOCK.
     """
 
     commands: tuple[str, ...]
@@ -266,7 +269,7 @@ def server_micros(client: Redis, trips: Trips) -> float:
     stats: Any = client.info('commandstats')
     sent: Counter[str] = Counter()
     for name, count in trips.top_level.items():
-        parts = ('evalsha' if name.islower() else name.lower()).split(' ')
+        parts = ('evalsha' if name.islower() or name == 'UNLOCK' else name.lower()).split(' ')
         sent['|'.join(parts) if f'cmdstat_{"|".join(parts)}' in stats else parts[0]] += count
     total = 0.0
     for name, count in sent.items():
@@ -293,7 +296,8 @@ def _command(buffer: bytearray, start: int) -> tuple[list[bytes], Optional[int]]
     line = buffer.find(b'\r\n', start)
     if line < 0:
         return [], None
-    words, at = [], line + 2
+    words: list[bytes] = []
+    at = line + 2
     for _ in range(int(buffer[start + 1:line])):
         line = buffer.find(b'\r\n', at)
         if line < 0:
@@ -318,4 +322,5 @@ def _name(words: list[bytes]) -> str:
 
 @cache
 def _scripts() -> dict[str, str]:
-    return {script(name).sha: name for name in SCRIPTS}
+    lock = hashlib.sha1(Lock.LUA_RELEASE_SCRIPT.encode(), usedforsecurity=False).hexdigest()
+    return {lock: 'UNLOCK', **{script(name).sha: name for name in SCRIPTS}}

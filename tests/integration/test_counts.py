@@ -2,10 +2,11 @@
 from __future__ import annotations
 
 import pytest
+from redis import Redis
 
 from benchmarks.brokers import QosBroker
 from benchmarks.counts import Drain, Idle, Publish, Wakeups, events, reads
-from benchmarks.wire import Wired
+from benchmarks.wire import Turn, Wired, server_micros
 
 pytestmark = pytest.mark.once
 
@@ -25,6 +26,30 @@ def broker(server):
 
 def total(counter) -> int:
     return sum(counter.values())
+
+
+def test_wire_tells_turns_commands_and_bytes(broker, redis):
+    with Redis(unix_socket_path=broker.wire.socket) as client:
+        client.ping()
+        redis.config_resetstat()
+        with broker.wire.recording() as trips:
+            client.set('big', 'x' * 3_000_000)
+            client.get('big')
+            with client.pipeline(transaction=True) as pipe:
+                pipe.lpush('list', 1).lpush('list', 2).execute()
+            with client.pipeline(transaction=False) as pipe:
+                pipe.lpush('list', 3).ping().execute()
+        stats = redis.info('commandstats')
+
+    put, get = Turn(('SET',)), Turn(('GET',))
+    assert dict(trips.turns) == {
+        put: 1, get: 1, Turn(('MULTI', 'LPUSH', 'LPUSH', 'EXEC')): 1, Turn(('LPUSH', 'PING')): 1}
+    assert (trips.sent[put] // 10 ** 6, trips.received[put]) == (3, len(b'+OK\r\n'))
+    assert (trips.sent[get], trips.received[get] // 10 ** 6) == (len(b'*2\r\n$3\r\nGET\r\n$3\r\nbig\r\n'), 3)
+    assert trips.top_level == {'SET': 1, 'GET': 1, 'MULTI': 1, 'EXEC': 1, 'LPUSH': 1, 'PING': 1}
+    # The time of two of its LPUSHs is in EXEC's.
+    others = sum(stats[f'cmdstat_{name}']['usec'] for name in ('set', 'get', 'multi', 'exec', 'ping'))
+    assert server_micros(redis, trips) == pytest.approx(others + stats['cmdstat_lpush']['usec'] / 3)
 
 
 def test_publish_is_one_round_trip_and_the_payload_crosses_once(broker):
