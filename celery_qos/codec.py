@@ -15,6 +15,9 @@ __all__ = ('encode', 'decode', 'object_of', 'time_of', 'due_ms', 'tracked', 'del
 #: One for all: `kombu.utils.json.dumps` makes one for each call, which takes a third of its time.
 _dumps = JSONEncoder().encode
 
+#: What a message is where its entry says nothing else.
+_USUAL = {'content-type': 'application/json', 'content-encoding': 'utf-8'}
+
 #: Properties that are of one publication.
 _OF_PUBLICATION = ('delivery_tag', 'deduplication_id')
 
@@ -50,9 +53,9 @@ def encode(message: dict[str, Any], tenant: str) -> dict[str, Any]:
         'properties': _dumps({
             name: value for name, value in message['properties'].items() if name not in _OF_PUBLICATION}),
     })
-    for name in ('content-type', 'content-encoding'):
-        if message.get(name):
-            fields[name] = message[name]
+    for name, usual in _USUAL.items():
+        if message.get(name) != usual:
+            fields[name] = message.get(name) or ''
     return fields
 
 
@@ -85,8 +88,7 @@ def decode(delivery: Delivery) -> dict[str, Any]:
         'body': body,
         'headers': headers,
         'properties': properties,
-        'content-type': fields.get(b'content-type', b'').decode() or None,
-        'content-encoding': fields.get(b'content-encoding', b'').decode() or None,
+        **{name: fields.get(name.encode(), usual.encode()).decode() or None for name, usual in _USUAL.items()},
     }
 
 

@@ -276,7 +276,7 @@ class Store:
             self.note_refusal()
         if isinstance(reply, Exception):
             return reply
-        outcome = reply[0].decode()
+        outcome = (reply[0] if isinstance(reply, list) else reply).decode()
         if outcome == 'schema':
             return SchemaMismatch(queue, reply[1].decode(errors='replace'), SCHEMA_VERSION)
         if outcome == 'unknown':

@@ -3,9 +3,9 @@
 -- details as a JSON object or '' for none, then the entry's fields and values. Details: `named`, the sub-queue it names;
 -- `percent`, its priority; `exempt` where no capacity limits it; `again` where it may have been published before; `id`, the
 -- task's; `due`, in ms.
--- Returns {'egress'} where the task went straight there, {'waits'} where it had to queue up, {'dropped'} where the
--- tenant's oldest had to go for it, {'delayed'}, {'expired'}, {'seen'} where the message was published before; {'full',
--- on_full, sub-queue, capacity} where it was not taken; {'unknown', sub-queues...} where there is no such sub-queue;
+-- Returns egress where the task went straight there, waits where it had to queue up, dropped where the tenant's oldest
+-- had to go for it, delayed, expired, seen where the message was published before; or {'full', on_full, sub-queue,
+-- capacity} where it was not taken; {'unknown', sub-queues...} where there is no such sub-queue;
 -- {'schema', version} where the queue is stored by another release.
 -- include names, seen
 local tenant, priority, message, window = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
@@ -22,7 +22,7 @@ local state = {}
 local function remember(id, outcome)
   local published = seen.remember(message, window, string.match(id, '^%d+'), state[3])
   if published ~= state[3] then redis.call('HSET', keys.STATE, 'published', published) end
-  return {outcome}
+  return redis.status_reply(outcome)
 end
 
 -- The fast path. In a plain queue, a task that queues up behind others of its tenant changes nothing else; one that
@@ -69,7 +69,7 @@ end
 local details, fields = ARGV[5] ~= '' and cjson.decode(ARGV[5]) or {}, {unpack(ARGV, 6)}
 local named, percent, due = details.named or '', details.percent, details.due
 priority = tonumber(priority)
-if details.again and seen.before(message, window) then return {'seen'} end
+if details.again and seen.before(message, window) then return redis.status_reply('seen') end
 settings.load_settings(tenant)
 if settings.queue.schema and settings.queue.schema ~= keys.SCHEMA then return {'schema', settings.queue.schema} end
 if settings.queue.leaving and redis.call('EXISTS', keys.WAITING) == 0 then
@@ -90,7 +90,7 @@ end
 local function done(outcome)
   local published = seen.remember(message, window, clock.now_ms())
   if not state[1] and (outcome == 'egress' or outcome == 'waits') then plain.note(published) end
-  return {outcome}
+  return redis.status_reply(outcome)
 end
 
 if discarded.is_expired(fields) then

@@ -9,8 +9,10 @@ if state[1] and type(redis.pcall('XACK', keys.EGRESS, keys.GROUP, unpack(ARGV)))
   waits = redis.call('EXISTS', keys.WAITING) == 1
   if not waits and redis.call('EXISTS', keys.LEASES) == 1 then return settled end
 end
--- include settings, turns
-if waits and turns.fill(state[2], state[1] == 'optioned') then return settled end
+-- include turns
+if waits and state[1] == 'even' and turns.fill(state[2]) then return settled end
+-- include settings
+if waits and state[1] == 'optioned' and turns.fill(state[2], settings.tenant_options) then return settled end
 -- include egress
 settings.load_settings()
 if not settled then

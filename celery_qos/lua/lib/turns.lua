@@ -1,16 +1,16 @@
 -- Dispatch in a plain queue (see lib/plain.lua): all turns of a call at once, from what is read at once. It does what
 -- lib/dispatch.lua does for any queue, in 3 to 6 commands a task in place of 12, and writes nothing before it knows that
 -- it can: whatever is out of the ordinary is left to that.
--- include keys, settings
+-- include names
 local turns = {}
 
 -- How many tasks one call moves; the rest is for lib/dispatch.lua.
 turns.MOST = 100
 
 -- Those who may be served next, in the order of their turns: as many as there are `free` slots, for no more can be.
--- Returns nil where one of them has a limit.
-function turns.candidates(free, optioned)
-  local ready, found = redis.call('ZRANGE', keys.ready(''), 0, free - 1, 'WITHSCORES'), {}
+-- `options_of` merges what is said of a tenant; nil where nothing is said of any. Returns nil where one has a limit.
+local function candidates_of(free, options_of)
+  local ready, found = redis.call('ZRANGE', keys.READY .. ':', '0', free - 1, 'WITHSCORES'), {}
   local ids, fields = {}, {'default', 'set:default'}
   for i = 1, #ready, 2 do
     ids[#ids + 1] = ready[i]
@@ -19,11 +19,11 @@ function turns.candidates(free, optioned)
   end
   if #ids == 0 then return found end
   local waiting = redis.call('HMGET', keys.WAITING, unpack(ids))
-  local options = optioned and redis.call('HMGET', keys.SETTINGS, unpack(fields))
+  local options = options_of and redis.call('HMGET', keys.SETTINGS, unpack(fields))
   for i, id in ipairs(ids) do
     local weight = 1
     if options then
-      local own = settings.tenant_options(options[2 * i + 1], options[2 * i + 2], options[1], options[2])
+      local own = options_of(options[2 * i + 1], options[2 * i + 2], options[1], options[2])
       if own.paused or own.max_in_flight or own.rate then return nil end
       weight = own.weight or own.egress or 1
     end
@@ -35,7 +35,7 @@ end
 
 -- Start-time fair queueing, as lib/fair.lua has it, among `candidates`, which are in order. Returns whose turns they
 -- are, one after the other, and the virtual time then.
-function turns.play(candidates, free)
+local function play(candidates, free)
   local played, head, tail, vtime = {}, 1, #candidates, 0
   while #played < free and head <= tail do
     local one = candidates[head]
@@ -60,13 +60,13 @@ end
 
 -- Read the tasks of its turns. Returns false where something is odd: a key of another type, an account that is wrong, an
 -- entry that is none of ours or has expired.
-function turns.read(one)
+local function read(one)
   one.entries, one.streams = {}, {}
   local rest = one.waiting - one.turns
   for priority = keys.HIGHEST_PRIORITY, keys.LOWEST_PRIORITY do
     local wanted = one.turns - #one.entries
     if wanted == 0 then break end
-    local stream = keys.tenant_stream(one.id, priority)
+    local stream = keys.TENANT .. (priority == 0 and ':0:' or ':' .. priority .. ':') .. one.id
     local found = redis.pcall('XRANGE', stream, '-', '+', 'COUNT', wanted)
     if found.err then return false end
     if #found > 0 then
@@ -84,7 +84,7 @@ end
 
 -- Move the tasks of `played` to egress.
 local function move(played)
-  local next_of, egress = {}, keys.egress(0)
+  local next_of, egress = {}, keys.EGRESS
   for _, one in ipairs(played) do
     next_of[one] = (next_of[one] or 0) + 1
     local entry = one.entries[next_of[one]]
@@ -121,31 +121,31 @@ local function pay(served, vtime)
     tags[#tags + 1] = one.id
     if tags == left then gone[#gone + 1] = one.id end
   end
-  if #ready > 0 then redis.call('ZADD', keys.ready(''), unpack(ready)) end
-  if #gone > 0 then redis.call('ZREM', keys.ready(''), unpack(gone)) end
-  if #ready == 0 and redis.call('EXISTS', keys.ready('')) == 0 then
-    redis.call('DEL', keys.finish(''))
+  if #ready > 0 then redis.call('ZADD', keys.READY .. ':', unpack(ready)) end
+  if #gone > 0 then redis.call('ZREM', keys.READY .. ':', unpack(gone)) end
+  if #ready == 0 and redis.call('EXISTS', keys.READY .. ':') == 0 then
+    redis.call('DEL', keys.FINISH .. ':')
     redis.call('HDEL', keys.STATE, 'vtime:', 'newest:')
     return
   end
   redis.call('HSET', keys.STATE, 'vtime:', vtime)
   if #left > 0 then
-    redis.call('ZREMRANGEBYSCORE', keys.finish(''), '-inf', vtime)
-    redis.call('ZADD', keys.finish(''), unpack(left))
+    redis.call('ZREMRANGEBYSCORE', keys.FINISH .. ':', '-inf', vtime)
+    redis.call('ZADD', keys.FINISH .. ':', unpack(left))
   end
 end
 
 -- Fill the free ones of `slots`. Returns whether that is all there is to do.
-function turns.fill(slots, optioned)
-  local all_free = (tonumber(slots or nil) or 0) - redis.call('XLEN', keys.egress(0))
+function turns.fill(slots, options_of)
+  local all_free = (tonumber(slots or nil) or 0) - redis.call('XLEN', keys.EGRESS)
   local free = math.min(all_free, turns.MOST)
   if free <= 0 then return true end
-  local candidates = turns.candidates(free, optioned)
+  local candidates = candidates_of(free, options_of)
   if not candidates or #candidates == 0 then return false end
-  local played, vtime = turns.play(candidates, free)
+  local played, vtime = play(candidates, free)
   local seen = {}
   for _, one in ipairs(played) do
-    if not seen[one] and not turns.read(one) then return false end
+    if not seen[one] and not read(one) then return false end
     seen[one] = true
   end
   pay(move(played), vtime)
