@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import count
+from itertools import count, islice
 from time import sleep, time
 from typing import Any, NamedTuple, Optional
 
 from redis import Redis
 
 from celery_qos import keys
+from celery_qos.publication import Publication
 from celery_qos.scripts import script
 from celery_qos.store import Store
 
@@ -36,22 +37,6 @@ LEASE = 3600.0
 REMEMBER = 60.0
 
 
-class Piped:
-    """Stands for a store's client, and sends without waiting for replies."""
-
-    def __init__(self, client: Redis) -> None:
-        self._pipe = client.pipeline(transaction=False)
-
-    def evalsha(self, *args: Any) -> list:
-        self._pipe.evalsha(*args)
-        if len(self._pipe) == 2000:
-            self.flush()
-        return [b'waits']
-
-    def flush(self) -> None:
-        self._pipe.execute()
-
-
 class Queue:
     """A queue that is worked by hand."""
 
@@ -70,17 +55,16 @@ class Queue:
         """As the transport does."""
         name = f'{next(self._numbers):036}'
         self.store.enqueue(QUEUE, tenant, 0, {'tenant': tenant, 'body': PAYLOAD}, message_id=name,
-                           remember_seconds=REMEMBER, task_id=name)
+                           remember_seconds=REMEMBER, task_id=name, first=True)
 
     def fill(self, tenants: Iterable[str], expires_ms: Optional[int] = None, due_ms: Optional[int] = None) -> None:
         """A task for each of `tenants`, without waiting for replies."""
         first = {} if expires_ms is None else {'expires': str(expires_ms)}
-        piped = Piped(self.direct)
-        store = Store(piped)   # type: ignore[arg-type]
-        for tenant in tenants:
-            name = f'{next(self._numbers):036}'
-            store.enqueue(QUEUE, tenant, 0, {**first, 'tenant': tenant, 'body': PAYLOAD}, task_id=name, due_ms=due_ms)
-        piped.flush()
+        store, rest = Store(self.direct), iter(tenants)
+        while some := list(islice(rest, 2000)):
+            store.enqueue_all([
+                Publication(QUEUE, tenant, 0, {**first, 'tenant': tenant, 'body': PAYLOAD}, due_ms=due_ms,
+                            task_id=f'{next(self._numbers):036}') for tenant in some])
 
     def hire(self, slots: int = PREFETCH, consumer: str = CONSUMER) -> None:
         self.store.lease(QUEUE, consumer, slots, LEASE)
