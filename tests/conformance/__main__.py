@@ -5,12 +5,13 @@ import argparse
 import json
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from .differences import Differences
 from .session import Result, run
-from .suites import SUITES
+from .suites import SUITES, Suite
 
 
 def _arguments() -> argparse.Namespace:
@@ -22,6 +23,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument('--stock-too', action='store_true',
                         help='run the stock transport as well, and compare with it instead of with what is recorded')
     parser.add_argument('--stock-only', action='store_true', help='run the stock transport, and compare nothing')
+    parser.add_argument('--jobs', type=int, default=4,
+                        help='files at a time, each on a server of its own; most of their time is waiting')
     parser.add_argument('--json', type=Path, help='write the outcome of every test to this file')
     parser.add_argument('--logs', type=Path, help="keep pytest's output in this folder")
     return parser.parse_args()
@@ -35,16 +38,16 @@ def main() -> int:
     differences = Differences.load()
     report: dict[str, Any] = {'releases': [suite.release for suite in SUITES], 'files': {}}
     unexpected: list[str] = []
-    for suite in SUITES:
-        if arguments.suite not in ('all', suite.name):
-            continue
-        folder = suite.folder()
-        for file in suite.files(arguments.quick):
-            if arguments.file and file.name not in arguments.file:
-                continue
-            results: dict[str, Result] = {}
-            for scheme in schemes:
-                result = results[scheme] = run(scheme, folder, file, arguments.select, differences.expected(suite.name))
+    todo = [(suite, file) for suite in SUITES if arguments.suite in ('all', suite.name)
+            for file in suite.files(arguments.quick) if not arguments.file or file.name in arguments.file]
+
+    def results_of(suite: Suite, file: Path) -> dict[str, Result]:
+        expected = differences.expected(suite.name)
+        return {scheme: run(scheme, suite.folder(), file, arguments.select, expected) for scheme in schemes}
+
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        for (suite, file), results in zip(todo, pool.map(results_of, *zip(*todo))):
+            for scheme, result in results.items():
                 print(f'{suite.name}/{file.name:<45} {scheme:<6} {result.summary}', flush=True)
                 if arguments.logs:
                     arguments.logs.mkdir(parents=True, exist_ok=True)
