@@ -4,8 +4,8 @@ Every key of a queue's shard starts with the same hash tag, so that the shard li
 """
 
 __all__ = ('GROUP', 'PART', 'ROOT', 'namespace', 'settings', 'egress', 'leases', 'slots', 'state', 'waiting', 'parked',
-           'lendable', 'in_flight', 'tokens', 'averages', 'delayed', 'delayed_tasks', 'discarded', 'dead', 'published',
-           'sweepers', 'bell', 'transient', 'ready', 'finish', 'owing', 'running', 'tenant_stream', 'tenant_id')
+           'lendable', 'woken', 'moving', 'in_flight', 'tokens', 'averages', 'delayed', 'delayed_tasks', 'discarded', 'dead', 'published',
+           'sweepers', 'bell', 'transient', 'ready', 'finish', 'owing', 'aside', 'running', 'tenant_stream', 'tenant_id')
 
 #: The consumer group on egress that all workers belong to.
 GROUP = 'workers'
@@ -63,6 +63,16 @@ def parked(ns: str) -> str:
 def lendable(ns: str) -> str:
     """Sorted set: parked id that may borrow slots which would stay idle, by how many it has borrowed."""
     return f'{ns}:lendable'
+
+
+def woken(ns: str) -> str:
+    """Sorted set: those that were parked when a limit of all changed and do not contend again yet."""
+    return f'{ns}:woken'
+
+
+def moving(ns: str) -> str:
+    """Hash: node of which not all go by changed settings yet to what is to be done, as JSON."""
+    return f'{ns}:moving'
 
 
 def in_flight(ns: str) -> str:
@@ -133,6 +143,11 @@ def finish(ns: str, node: str = '') -> str:
 def owing(ns: str, node: str = '') -> str:
     """Hash: child of a node that is not ready, with tasks in flight whose cost is not known yet, to its finish tag."""
     return _of_node(ns, 'owing', node)
+
+
+def aside(ns: str, kind: str, node: str = '') -> str:
+    """What was of this kind (`ready`, `finish`, `owing`) in a node when a change began, and does not go by it yet."""
+    return _of_node(ns, f'aside:{kind}', node)
 
 
 def running(ns: str, consumer: str) -> str:

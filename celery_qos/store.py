@@ -25,10 +25,12 @@ __all__ = ('Store', 'Delivery', 'Delayed', 'Recovery', 'Sweep', 'Tracked', 'SCHE
 SCHEMA_VERSION = '3'
 #: The oldest Redis that has what the scripts use: HRANDFIELD, and ranges of streams that leave out their first id.
 MINIMUM_SERVER = (6, 2)
-#: Ids per call, below the number of values that Lua can unpack.
-_IDS_PER_CALL = 1000
-#: The same where the server has so much to do for each that others would wait for it.
-_SLOW_IDS_PER_CALL = 100
+#: Ids per call: others wait while the server works on it. Settling one, the next is dispatched.
+_IDS_PER_CALL = 40
+#: The same where the server has more to do for each.
+_SLOW_IDS_PER_CALL = 20
+#: So often a worker has what one call left over done, before it leaves it to the sweep.
+_MOST_ROUNDS = 100
 #: Spelled namespaces that are kept.
 _MAX_NAMESPACES = 1000
 
@@ -189,13 +191,17 @@ class Store:
             ConfigError: the queue is at work with another structure.
         """
         pairs = [part for pair in (settings or {}).items() for part in pair]
-        stored, streams, *contradicted = self._run(
-            'declare', queue, SCHEMA_VERSION, fingerprint, json.dumps(structure or {}), int(force), *pairs)
+        left = _WAITS
+        while left == _WAITS:
+            stored, streams, left, *contradicted = self._run(
+                'declare', queue, SCHEMA_VERSION, fingerprint, json.dumps(structure or {}), int(force), *pairs)
         if stored.decode() != SCHEMA_VERSION:
             raise SchemaMismatch(queue, stored.decode(), SCHEMA_VERSION)
         self._streams[queue] = streams
         if contradicted:
             raise ConfigError(_contradiction(queue, _options(contradicted[0]) or {}, structure or {}))
+        while left:
+            left = self._run('fill', queue)
 
     def is_configured(self, queue: str) -> bool:
         """Whether any process's config of it is stored."""
@@ -334,7 +340,10 @@ class Store:
 
     def get(self, queue: str, consumer: str, slots: int, lease_seconds: float) -> Optional[Delivery]:
         """Deliver one task without waiting. `slots`: the consumer's, with one for this task."""
-        entry = self._run('get', queue, consumer, slots, _ms(lease_seconds))
+        for _ in range(_MOST_ROUNDS):
+            entry = self._run('get', queue, consumer, slots, _ms(lease_seconds))
+            if entry != []:
+                break
         return entry and _delivery(queue, entry[0].decode(), entry[1])
 
     def waiting(self, queue: str) -> dict[str, int]:
@@ -392,8 +401,12 @@ class Store:
             Whether it had no lease before; and, where `slots` is 0, how many tasks it has not settled (with none
             left its lease is given up).
         """
-        new, unsettled, self._streams[queue] = self._run(
+        new, unsettled, self._streams[queue], left = self._run(
             'lease', queue, consumer, slots, _ms(lease_seconds), '' if suspects is None else suspects)
+        for _ in range(_MOST_ROUNDS):
+            if not left:
+                break
+            left = self._run('fill', queue)
         return bool(new), unsettled
 
     def release(self, queue: str, consumer: str) -> int:
@@ -406,7 +419,12 @@ class Store:
 
     def reclaim(self, queue: str, consumer: str, held: Iterable[str]) -> int:
         """Deliver again what `consumer` was sent and does not hold; returns how many."""
-        return self._run('reclaim', queue, consumer, *held)
+        total, after, names = 0, '', list(held)
+        while True:
+            moved, last = self._run('reclaim', queue, consumer, after, *names)
+            total, after = total + moved, last.decode()
+            if not after:
+                return total
 
     # -- sweep loops
 
@@ -451,13 +469,21 @@ class Store:
     def set(self, queue: str, of: str, values: Mapping[str, Any]) -> bool:
         """Change options at run time; acts on waiting tasks at once. False where there is no such sub-queue.
 
+        Where very many wait, the server is called until all go by it; who is next goes by it first.
+
         Arguments:
             of: ``queue``, ``default``, ``sub:<name>`` or ``tenant:<path>``.
             values: option to value, None where no limit holds, `FORGET` to go back to what the config says.
         """
         pairs = [part for name, value in values.items()
                  for part in (name, '' if value is FORGET else json.dumps(value))]
-        return bool(self._run('set', queue, of, *pairs))
+        done = _WAITS
+        while done == _WAITS:
+            done, *rest = self._run('set', queue, of, *pairs)
+        left = rest[0] if rest else 0
+        while left:
+            left = self._run('fill', queue)
+        return bool(done)
 
     def settings(self, queue: str, of: str) -> dict[str, Any]:
         """The options in force, as far as they were configured or set; keys as `set` has them."""
@@ -571,6 +597,8 @@ class Store:
         raise KeyError(key)
 
 
+#: What a script replies where another change of the settings has to be over before.
+_WAITS = -1
 #: Instead of a run-time value: what the config says.
 FORGET = object()
 

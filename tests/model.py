@@ -725,7 +725,7 @@ class Model:
                 self._restart(node)
         for child in sorted(weights, key=str.encode):
             self._reweigh(child, weights[child] / self.options(child).weight)
-        for child in [*sorted(weights, key=str.encode), *(sorted(self.parked, key=str.encode) if default else ())]:
+        for child in [*sorted(concerned, key=str.encode), *(sorted(self.parked, key=str.encode) if default else ())]:
             self._unpark(child)
         self.dispatch()
 

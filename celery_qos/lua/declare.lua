@@ -1,25 +1,26 @@
 -- Check the schema version and store the config's settings.
 -- KEYS: namespace. ARGV: schema version, fingerprint of the config or '' for none, its structure as JSON, 1 to have
 -- that prevail over another one at work else 0, then fields and values.
--- Returns {the stored schema version, streams of egress to read}, or these and the stored structure where it
--- contradicts.
+-- Returns {the stored schema version, streams of egress to read, 1 where there is more to do (fill.lua), -1 where another
+-- change has to be over before: the caller comes again}, or these and the stored structure where it contradicts.
 -- include change
 settings.load_settings()
 local schema, fingerprint, structure, force = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1'
 local stored = redis.call('HMGET', keys.SETTINGS, 'schema', 'config', 'structure')
-if stored[1] and stored[1] ~= schema then return {stored[1], 1} end
+if stored[1] and stored[1] ~= schema then return {stored[1], 1, 0} end
 egress.allow_when_full()
 if not stored[1] then redis.call('HSET', keys.SETTINGS, 'schema', schema) end
-if fingerprint == '' or stored[2] == fingerprint then return {schema, settings.queue.shards} end
+if fingerprint == '' or stored[2] == fingerprint then return {schema, settings.queue.shards, 0} end
 -- A user who must not read tasks leaves the config to the workers too.
-if not dispatch.is_allowed() then return {schema, settings.queue.shards} end
+if not dispatch.is_allowed() then return {schema, settings.queue.shards, 0} end
 
 if stored[3] and stored[3] ~= structure and not force then
   local used = redis.call('EXISTS', keys.LEASES, keys.WAITING, keys.DELAYED)
   for stream = 0, settings.queue.shards - 1 do used = used + redis.call('XLEN', keys.egress(stream)) end
-  if used > 0 then return {schema, settings.queue.shards, stored[3]} end
+  if used > 0 then return {schema, settings.queue.shards, 0, stored[3]} end
 end
 
+if change.must_wait() then return {schema, settings.queue.shards, -1} end
 local new, old, ids = {}, {}, {}
 for i = 5, #ARGV, 2 do new[ARGV[i]] = ARGV[i + 1] end
 -- What was set at run time stays; what an older config said goes.
@@ -40,12 +41,10 @@ for _, fields in ipairs({new, old}) do
     end
   end
 end
-local weights = change.weights_of(default_changed and change.contenders() or ids)
-if default_changed then
-  for id, weight in pairs(change.weights_of(ids)) do weights[id] = weight end
-end
+local weights = change.weights_of(ids)
 local before, top, every = change.algorithms(), settings.queue.top, settings.every_sub_queue()
 
+local default = default_changed and {old.default or false, redis.call('HGET', keys.SETTINGS, 'set:default')}
 for field in pairs(old) do redis.call('HDEL', keys.SETTINGS, field) end
 redis.call('HSET', keys.SETTINGS, 'config', fingerprint, 'structure', structure)
 local optioned = new.default
@@ -68,5 +67,5 @@ change.adopt_root(top)
 local function order(fields)
   return cjson.encode({settings.merged(fields.queue).queues or 0, fields.order or 0})
 end
-change.take_effect(weights, before, order(old) ~= order(new), default_changed)
-return {schema, settings.queue.shards}
+change.take_effect(weights, before, order(old) ~= order(new), default)
+return {schema, settings.queue.shards, change.is_left()}

@@ -11,7 +11,8 @@ end
 for _, consumer in ipairs(redis.call('ZRANGE', keys.LEASES, 0, -1)) do redis.call('DEL', keys.running(consumer)) end
 for stream = 0, settings.queue.shards - 1 do redis.call('DEL', keys.egress(stream)) end
 for _, node in ipairs({keys.ROOT, ''}) do redis.call('DEL', keys.ready(node), keys.finish(node), keys.owing(node)) end
-redis.call('DEL', keys.SETTINGS, keys.LEASES, keys.SLOTS, keys.STATE, keys.WAITING, keys.PARKED, keys.LENDABLE,
+keys.forget_moving()
+redis.call('UNLINK', keys.SETTINGS, keys.LEASES, keys.SLOTS, keys.STATE, keys.WAITING, keys.PARKED, keys.LENDABLE,
   keys.IN_FLIGHT, keys.TOKENS, keys.AVERAGES, keys.DEAD, keys.SWEEPERS, keys.BELL, keys.TRANSIENT, keys.DELAYED,
   keys.DELAYED_TASKS, keys.DISCARDED, keys.PUBLISHED .. ':0', keys.PUBLISHED .. ':1')
 return 1

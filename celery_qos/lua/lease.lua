@@ -1,7 +1,8 @@
 -- Register a consumer with its slots, or renew its lease. With no slots the lease holds only while it has tasks.
 -- KEYS: namespace. ARGV: consumer, slots, lease in ms, how many tasks it may be at work on at a time, or '' for all that
 -- it has.
--- Returns {1 where the consumer had no lease before, tasks it has (with no slots), streams of egress to read}.
+-- Returns {1 where the consumer had no lease before, tasks it has (with no slots), streams of egress to read, 1 where
+-- free slots are left to fill}.
 -- include keys, settings, fair, limits, dispatch, workers
 settings.load_settings()
 local consumer, slots = ARGV[1], tonumber(ARGV[2])
@@ -12,7 +13,7 @@ if slots == 0 then
   if held == 0 then
     workers.forget_consumer(consumer)
     egress.forget_idle()
-    return {0, 0, settings.queue.shards}
+    return {0, 0, settings.queue.shards, 0}
   end
 end
 local new = redis.call('ZADD', keys.LEASES, clock.now_ms() + tonumber(ARGV[3]), consumer)
@@ -20,4 +21,4 @@ egress.ensure_groups()
 workers.set_slots(consumer, slots)
 if ARGV[4] ~= '' then redis.call('HSET', keys.STATE, 'suspects:' .. consumer, ARGV[4]) end
 dispatch.fill()
-return {new, held, settings.queue.shards}
+return {new, held, settings.queue.shards, dispatch.more and 1 or 0}

@@ -1,8 +1,8 @@
 -- Delete tasks that nobody holds yet, some tenants at a time; the caller comes again until none are left.
 -- KEYS: namespace. Returns {tasks deleted, 1 where that was all}.
--- include keys, settings, fair, limits, dispatch, workers
+-- include keys, settings, fair, limits, dispatch, workers, work
 settings.load_settings()
-local TENANTS = 100
+local TENANTS, ENTRIES = work.room(work.PURGE), 50
 local purged, done, emptied = 0, 1, 0
 -- Not HSCAN: from its start it passes over the buckets that the calls before emptied, and comes back with nothing.
 local page = redis.call('HRANDFIELD', keys.WAITING, TENANTS)
@@ -19,6 +19,7 @@ for _, id in ipairs(page) do
     for _, each in ipairs(ids) do
       if redis.call('HEXISTS', keys.WAITING, each) == 0 then
         redis.call('ZREM', keys.PARKED, each)
+        redis.call('ZREM', keys.WOKEN, each)
         redis.call('ZREM', keys.LENDABLE, each)
       end
     end
@@ -45,6 +46,7 @@ if emptied == 0 then
     -- Only accounts of what has no streams: of nodes with nothing inside, or of streams that were deleted by hand.
     forget_nodes(ids)
     forget_nodes({settings.queue.top})
+    keys.forget_moving()
     redis.call('DEL', keys.WAITING, keys.PARKED, keys.LENDABLE)
     redis.call('HDEL', keys.STATE, 'waiting')
   end
@@ -56,7 +58,9 @@ else
   redis.call('UNLINK', keys.DELAYED, keys.DELAYED_TASKS, keys.DISCARDED)
   for stream, each in pairs(egress.groups()) do
     -- Entries past the last delivered one are not delivered.
-    for _, entry in ipairs(redis.call('XRANGE', keys.egress(stream), '(' .. each.last_delivered, '+')) do
+    local entries = redis.call('XRANGE', keys.egress(stream), '(' .. each.last_delivered, '+', 'COUNT', ENTRIES)
+    if #entries == ENTRIES then done = 0 end
+    for _, entry in ipairs(entries) do
       purged = purged + redis.call('XDEL', keys.egress(stream), entry[1])
       limits.vacate_entry(entry[2])
     end

@@ -10,6 +10,7 @@ for i = 2, #ARGV do
   local back, buried = workers.redeliver(stream, id, tonumber(ARGV[1]))
   moved, died = moved + back, died + buried
 end
+work.take((#ARGV - 1) * work.REDELIVER)
 if died > 0 then
   dispatch.fill()
   egress.forget_idle()

@@ -4,13 +4,15 @@
 -- Returns {0} where as many others sweep as shall; else {1, tasks moved, ms until something is due or -1, blank
 -- iterations before a pause, ms of the pause, discarded tasks that Celery is to be told of, then consumer, tasks
 -- delivered again, tasks that became dead letters, 1 where that was all for each whose lease had ended}.
--- include keys, settings, fair, limits, dispatch, workers, admit, delayed
+-- include keys, settings, fair, limits, dispatch, workers, admit, delayed, moving
 settings.load_settings()
 local lease, sweeper, now = tonumber(ARGV[1]), ARGV[2], clock.now_ms()
 egress.allow_when_full()
 bell.silent = true
--- How many delayed tasks one call moves, and about how many bytes of them, so that it stays short.
-local MOST_DUE, MOST_BYTES = 100, 2 ^ 20
+-- About how many bytes of delayed tasks one call moves, so that it stays short.
+local MOST_BYTES = 2 ^ 20
+-- What is done by the end of each part, in units of lib/work.lua.
+local RECOVERED, MOVED, DUE = 15, 24, 32
 
 local loops = redis.call('HMGET', keys.SETTINGS, 'workers', 'idle_threshold', 'idle_timeout')
 redis.call('ZREMRANGEBYSCORE', keys.SWEEPERS, '-inf', now)
@@ -19,7 +21,9 @@ if not sweeps and others >= keys.number(loops[1], 1, 1, 2 ^ 40) then return {0} 
 redis.call('ZADD', keys.SWEEPERS, now + lease, sweeper)
 
 local reply, moved = {}, 0
+work.limit = RECOVERED
 for _, consumer in ipairs(redis.call('ZRANGEBYSCORE', keys.LEASES, '-inf', now, 'LIMIT', 0, 10)) do
+  if work.is_over() then break end
   local back, done, died = workers.recover(consumer, 1)
   moved = moved + back
   reply[#reply + 1] = consumer
@@ -45,15 +49,18 @@ if in_egress == 0 and redis.call('EXISTS', keys.IN_FLIGHT) == 1 then
   for _, consumer in ipairs(redis.call('ZRANGE', keys.LEASES, 0, -1)) do
     any = any or redis.call('EXISTS', keys.running(consumer)) == 1
   end
-  if not any then
+  if not any and not moving.is_under_way() then
     redis.call('DEL', keys.IN_FLIGHT)
-    limits.all_due()
+    limits.wake_all()
   end
 end
-limits.unpark_due(100)
+work.limit = MOVED
+if moving.go_on() then moved = moved + 1 end
+limits.unpark_due(work.room(work.UNPARK))
+work.limit = DUE
 fair.check_types()
 local bytes = 0
-for _, place in ipairs(delayed.due(now, MOST_DUE)) do
+for _, place in ipairs(delayed.due(now, work.room(work.DUE))) do
   if bytes > MOST_BYTES then break end
   local task, size = delayed.at(place)
   bytes = bytes + (size or 0)
@@ -62,9 +69,11 @@ for _, place in ipairs(delayed.due(now, MOST_DUE)) do
     dead.add('malformed: the key of its stream holds something else', task.fields)
   end
   delayed.remove(place)
+  work.take(work.DUE)
   moved = moved + 1
 end
-moved = moved + dispatch.fill() + dispatch.expired
+work.limit = work.MOST
+moved = moved + dispatch.fill() + dispatch.expired + (dispatch.more and 1 or 0)
 local due = -1
 for _, times in ipairs({keys.LEASES, keys.PARKED, keys.DELAYED}) do
   local time = tonumber(redis.call('ZRANGE', times, 0, 0, 'WITHSCORES')[2] or nil)

@@ -21,8 +21,8 @@ PREFIXES = {'READY', 'FINISH', 'PUBLISHED', 'TENANT'}
 NAMES = sorted(USED - CONSTANTS - PREFIXES)
 
 #: Keys of a node, of a stream or of a consumer.
-FUNCTIONS = {'ready': keys.ready, 'finish': keys.finish, 'owing': keys.owing, 'egress': keys.egress,
-             'running': keys.running, 'tenant_stream': keys.tenant_stream}
+FUNCTIONS = {'ready': keys.ready, 'finish': keys.finish, 'owing': keys.owing, 'aside': keys.aside,
+             'egress': keys.egress, 'running': keys.running, 'tenant_stream': keys.tenant_stream}
 
 
 def spelled_by_lua(redis, ns: str, expression: str) -> str:
@@ -48,6 +48,13 @@ def test_both_spell_those_of_something_alike(redis, name, argument):
     ns = keys.namespace('q')
     value = argument if isinstance(argument, int) else f"'{argument}'"
     assert spelled_by_lua(redis, ns, f'{name}({value})') == FUNCTIONS[name](ns, argument)
+
+
+@pytest.mark.parametrize('kind', ['ready', 'finish', 'owing'])
+@pytest.mark.parametrize('node', [keys.ROOT, '', 'high'])
+def test_both_spell_what_is_set_aside_alike(redis, kind, node):
+    ns = keys.namespace('q')
+    assert spelled_by_lua(redis, ns, f"aside('{kind}', '{node}')") == keys.aside(ns, kind, node)
 
 
 @pytest.mark.parametrize('tenant', ['', 'a', 'a b', ':', '{', 'ä', 'a\x1fb'])
@@ -89,6 +96,7 @@ def test_no_two_keys_are_the_same():
     nodes = keys.ROOT, '', 'a', ':', ':a', 'a:b'
     spelled += [kind(ns, node) for kind in (keys.ready, keys.finish, keys.owing) for node in nodes]
     spelled += [keys.egress(ns, 1), keys.published(ns, 0), keys.published(ns, 1)]
+    spelled += [keys.aside(ns, kind, node) for kind in ('ready', 'finish', 'owing') for node in nodes]
     spelled += [keys.running(ns, 'w')]
     assert len(set(spelled)) == len(spelled)
 

@@ -1,5 +1,5 @@
 -- What a change of the settings means for tasks that wait already.
--- include keys, settings, egress, fair, limits, dispatch
+-- include keys, settings, egress, fair, limits, dispatch, moving
 local change = {}
 
 -- Work out what scheduling reads from what was configured and set. `before`: the sub-queues that there were.
@@ -77,24 +77,12 @@ function change.weights_of(ids)
   return weights
 end
 
--- Those of `weights` weigh something else now, and may have been parked for what no longer holds.
-function change.apply(weights)
-  settings.known, fair.unit = {}, nil
+-- The ids that have `weights`; the order of pairs is anyone's.
+local function sorted_ids(weights)
   local ids = {}
   for id in pairs(weights) do ids[#ids + 1] = id end
-  -- The order of pairs is anyone's.
   table.sort(ids)
-  for _, id in ipairs(ids) do fair.reweigh(settings.node_above(id), id, weights[id] / settings.weight_of(id)) end
-  for _, id in ipairs(ids) do limits.unpark(id) end
-end
-
--- All that are parked contend again, some at each sweep.
-function change.unpark_all()
-  if redis.call('EXISTS', keys.PARKED) == 1 then
-    limits.all_due()
-    bell.ring()
-    limits.unpark_due(100)
-  end
+  return ids
 end
 
 -- The node of the top and, where that holds sub-queues, these.
@@ -106,16 +94,18 @@ function change.main_nodes()
   return nodes
 end
 
--- The ids that contend there.
-function change.contenders()
-  local ids = {}
+-- What the default options were, as JSON, weighed something else. `weights`: those whose tags are right already.
+function change.reweigh_all(default, weights)
+  local before = settings.tenant_options(false, false, default[1], default[2])
+  local after = settings.tenant_options(false, false, unpack(redis.call('HMGET', keys.SETTINGS, 'default', 'set:default')))
+  if (before.weight or before.egress or 1) == (after.weight or after.egress or 1) then return end
+  local done = {}
+  for id in pairs(weights) do done[id] = true end
   for _, node in ipairs(change.main_nodes()) do
-    local ready, finish = redis.call('ZRANGE', keys.ready(node), 0, -1), redis.call('ZRANGE', keys.finish(node), 0, -1)
-    for _, found in ipairs({ready, finish, redis.call('HKEYS', keys.owing(node))}) do
-      for _, id in ipairs(found) do ids[#ids + 1] = id end
+    if node ~= keys.ROOT and redis.call('HEXISTS', keys.MOVING, node) == 0 then
+      moving.begin(node, {default = default[1], set_default = default[2], done = done})
     end
   end
-  return ids
 end
 
 -- What each of these nodes goes by.
@@ -151,7 +141,7 @@ function change.restart_changed(before, reordered)
   for node, name in pairs(change.algorithms()) do
     if (before[node] or 'wrr') ~= name or reordered and fair.policies[name].rank then
       local inside = settings.is_nested() and node ~= keys.ROOT and change.with_inner(node) or {}
-      fair.restart(node)
+      moving.begin(node)
       for _, id in ipairs(inside) do fair.restart(id) end
     end
   end
@@ -167,13 +157,35 @@ function change.adopt_root(top_before)
 end
 
 -- Tasks that wait go by the settings as they are now. `weights` and `before`: what `weights_of` and `algorithms` returned
--- before; `reordered`: the declared order is another one; `all`: what holds for any tenant is.
-function change.take_effect(weights, before, reordered, all)
+-- before; `reordered`: the declared order is another one; `default`: the default options before, {config's, set ones}
+-- as JSON, where they are others. Where many wait, the rest is for other calls.
+function change.take_effect(weights, before, reordered, default)
   redis.call('HDEL', keys.STATE, 'plain')
   change.restart_changed(before, reordered)
   if redis.call('EXISTS', keys.egress(0)) == 1 then egress.ensure_groups() end
-  change.apply(weights)
-  if all then change.unpark_all() end
+  settings.known, fair.unit = {}, nil
+  moving.go_on()
+  local ids = sorted_ids(weights)
+  for _, id in ipairs(ids) do fair.reweigh(settings.node_above(id), id, weights[id] / settings.weight_of(id)) end
+  if default then change.reweigh_all(default, weights) end
+  moving.go_on()
+  -- Who is parked may be so for what no longer holds.
+  for _, id in ipairs(ids) do limits.unpark(id) end
+  if default then limits.wake_all() end
+  moving.go_on()
   dispatch.fill()
   egress.forget_idle()
+end
+
+-- A change that many wait for is not over: the next one has to wait until it is. Returns whether it is not.
+function change.must_wait()
+  if not moving.is_under_way() then return false end
+  moving.go_on()
+  dispatch.fill()
+  return true
+end
+
+-- What a script replies whose change is made: 1 where not all go by it yet.
+function change.is_left()
+  return (dispatch.more or moving.is_under_way()) and 1 or 0
 end

@@ -1,10 +1,11 @@
 -- Dispatch: move tasks from tenant streams to egress while slots are free.
--- include keys, settings, egress, fair, limits, discarded, dead
+-- include keys, settings, egress, fair, limits, discarded, dead, bell, work
 local dispatch = {}
 
--- How many expired tasks one script removes, so that it stays short: then it dispatches no more, and the sweep goes on.
-dispatch.MOST_EXPIRED = 100
+-- Expired tasks that this call removed.
 dispatch.expired = 0
+-- This call did as much as one may, and left free slots to tasks that wait: the sweep goes on, or the caller.
+dispatch.more = false
 
 -- ids[i] leaves the ready set, and so do those above it that are left without any.
 function dispatch.leave(ids, i, tags)
@@ -63,7 +64,7 @@ end
 -- As `head`, of the tenant's tasks that have not expired. Those that have are removed, and what is none of ours: they
 -- take no slot, and no turn.
 function dispatch.live_head(ids)
-  while dispatch.expired < dispatch.MOST_EXPIRED do
+  while not work.is_over() do
     local stream, entry = dispatch.head(ids[#ids])
     if stream and #entry[2] > keys.MOST_VALUES then
       dead.add('malformed: ' .. #entry[2] / 2 .. ' fields', entry[2])
@@ -74,13 +75,14 @@ function dispatch.live_head(ids)
       return stream, entry
     end
     dispatch.expired = dispatch.expired + 1
+    work.take(work.EXPIRE)
     dispatch.remove(stream, entry[1])
     dispatch.discount(ids, 1)
   end
 end
 
 -- Move the tenant's first task to egress. Returns how many it has left and the seconds that the task is taken to last,
--- or nil where its streams hold none, or as many have expired as one script removes.
+-- or nil where its streams hold none, or more have expired than one call removes.
 function dispatch.move(ids)
   local id = ids[#ids]
   local stream, entry = dispatch.live_head(ids)
@@ -106,7 +108,7 @@ function dispatch.move(ids)
 end
 
 -- From ids[#ids], or from the top of the tree, down to the tenant whose turn it is. Appends to `ids`, and their start
--- tags to `tags`. Who is blocked is parked on the way. Returns whether there is a tenant.
+-- tags to `tags`. Who is blocked is parked on the way, as many as one call may. Returns whether there is a tenant.
 function dispatch.descend(ids, tags)
   local from = #ids
   while true do
@@ -127,6 +129,8 @@ function dispatch.descend(ids, tags)
         dispatch.leave(ids, #ids, tags)
         limits.park(id, due)
         while #ids > from do ids[#ids], tags[#ids] = nil, nil end
+        work.take(work.PARK)
+        if work.is_over() then return false end
       elseif keys.split(id) and not (settings.is_nested() and redis.call('EXISTS', keys.ready(id)) == 1) then
         return true
       end
@@ -181,7 +185,7 @@ end
 -- contends, so nobody pays. Returns whether a task moved.
 function dispatch.lend()
   local passed = 0
-  while passed < dispatch.MOST_HELD_BACK do
+  while passed < dispatch.MOST_HELD_BACK and not work.is_over() do
     local id = redis.call('ZRANGE', keys.LENDABLE, passed, passed)[1]
     if not id then return false end
     local sub, path = keys.split(id)
@@ -190,41 +194,55 @@ function dispatch.lend()
       -- Back when one of its tasks has ended, or its token is there.
       if due < math.huge then limits.park(id, due) end
       redis.call('ZREM', keys.LENDABLE, id)
+      work.take(work.PARK)
     elseif dispatch.held_back(ids) then
       -- Nothing tells it when that ends.
       passed = passed + 1
+      work.take(work.PASS)
     elseif dispatch.lend_to(ids) then
       return true
-    elseif dispatch.expired == dispatch.MOST_EXPIRED then
+    elseif work.is_over() then
       return false
     else
       redis.call('ZREM', keys.LENDABLE, id)
+      work.take(work.PARK)
     end
   end
   return false
 end
 
--- Fill the free slots, as many as `free` where that was just looked up. Returns how many tasks moved.
+-- Whether anybody may be served, or may borrow a slot.
+function dispatch.is_wanted()
+  return redis.call('EXISTS', keys.ready(settings.queue.top), keys.LENDABLE) > 0
+end
+
+-- Fill the free slots, as many as `free` where that was just looked up, and as one call may. Returns how many tasks
+-- moved.
 function dispatch.fill(free)
   local moved = 0
   free = free or egress.free_slots()
-  while moved < free do
+  while moved < free and not work.is_over() do
     local ids, tags = {}, {}
     if dispatch.descend(ids, tags) then
       local left, seconds = dispatch.move(ids)
       if left then
         dispatch.pay(ids, tags, 1, left, seconds)
+        work.take(work.DISPATCH)
         moved = moved + 1
-      elseif dispatch.expired == dispatch.MOST_EXPIRED then
-        break
-      else
+      elseif not work.is_over() then
         dispatch.forget(ids, tags)
+        work.take(work.DISPATCH)
       end
-    elseif dispatch.lend() then
+    elseif not work.is_over() and dispatch.lend() then
+      work.take(work.DISPATCH)
       moved = moved + 1
-    else
-      break
+    elseif not work.is_over() then
+      return moved
     end
+  end
+  if moved < free and dispatch.is_wanted() then
+    dispatch.more = true
+    bell.ring()
   end
   return moved
 end

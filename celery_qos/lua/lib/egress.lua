@@ -100,6 +100,7 @@ function egress.forget_idle()
     redis.call('DEL', keys.egress(stream))
   end
   local top = settings.queue.top
+  keys.forget_moving()
   redis.call('DEL', keys.STATE, keys.SLOTS, keys.PARKED, keys.LENDABLE, keys.IN_FLIGHT, keys.AVERAGES, keys.SWEEPERS,
     keys.BELL, keys.ready(top), keys.finish(top), keys.owing(top))
   if settings.queue.former then redis.call('HDEL', keys.SETTINGS, 'former') end

@@ -76,14 +76,18 @@ function fair.first(node)
   return child[1], tonumber(child[2])
 end
 
+-- Nobody contends any more: nobody owes a turn either.
+function fair.forget(node)
+  redis.call('UNLINK', keys.finish(node), keys.owing(node))
+  redis.call('HDEL', keys.STATE, 'vtime:' .. node, 'newest:' .. node)
+end
+
 -- `id` is ready no longer. It keeps its finish tag while others contend: a child that returns must not steal turns.
 -- Returns whether the node is left without any that is ready.
 function fair.take_out(node, id, tag)
   redis.call('ZREM', keys.ready(node), id)
-  if redis.call('EXISTS', keys.ready(node)) == 0 then
-    -- Nobody contends any more: nobody owes a turn either.
-    redis.call('DEL', keys.finish(node), keys.owing(node))
-    redis.call('HDEL', keys.STATE, 'vtime:' .. node, 'newest:' .. node)
+  if redis.call('EXISTS', keys.ready(node), keys.aside('ready', node)) == 0 then
+    fair.forget(node)
     return true
   end
   local policy = fair.policy_of(node)
@@ -122,6 +126,8 @@ function fair.correct(node, id, difference)
     redis.call('HINCRBYFLOAT', keys.owing(node), id, span)
   elseif redis.call('ZSCORE', keys.finish(node), id) then
     redis.call('ZINCRBY', keys.finish(node), span, id)
+  elseif redis.call('ZSCORE', keys.aside('ready', node), id) then
+    redis.call('ZINCRBY', keys.aside('ready', node), span, id)
   end
 end
 

@@ -8,6 +8,17 @@ function keys.ready(node) return keys.of_node(':ready', node) end
 function keys.finish(node) return keys.of_node(':finish', node) end
 function keys.owing(node) return keys.of_node(':owing', node) end
 
+-- What was of this kind in the node when a change began that not all go by yet.
+function keys.aside(kind, node) return keys.of_node(':aside:' .. kind, node) end
+
+-- Nothing waits any more, so nothing moves.
+function keys.forget_moving()
+  for _, node in ipairs(redis.call('HKEYS', keys.MOVING)) do
+    redis.call('UNLINK', keys.aside('ready', node), keys.aside('finish', node), keys.aside('owing', node))
+  end
+  redis.call('UNLINK', keys.MOVING, keys.WOKEN)
+end
+
 function keys.egress(stream)
   return stream == 0 and NS .. ':egress' or NS .. ':egress:' .. stream
 end

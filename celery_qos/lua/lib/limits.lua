@@ -1,5 +1,5 @@
 -- Pauses, caps and rates. Who may not be served is out of the ready set, parked, and costs no turn.
--- include keys, settings, fair, time, bell
+-- include keys, settings, fair, time, bell, work
 local limits = {}
 
 -- A bucket holds what this many seconds bring: sweeps that come late by less lose no tokens.
@@ -91,6 +91,11 @@ end
 function limits.unpark(id)
   if redis.call('ZREM', keys.PARKED, id) == 0 then return end
   redis.call('ZREM', keys.LENDABLE, id)
+  limits.contend(id)
+end
+
+-- A place among the ready for `id`, where it has tasks and none yet.
+function limits.contend(id)
   local sub, path = keys.split(id)
   local ids = path and settings.ids_of(sub, path) or {id}
   if redis.call('HEXISTS', keys.WAITING, id) == 0 then return end
@@ -102,11 +107,12 @@ end
 function limits.unpark_due(at_most)
   local due = redis.call('ZRANGEBYSCORE', keys.PARKED, '-inf', clock.now_ms(), 'LIMIT', 0, at_most)
   for _, id in ipairs(due) do limits.unpark(id) end
+  work.take(#due * work.UNPARK)
 end
 
--- All that are parked are due: they contend again, some at each sweep.
-function limits.all_due()
-  redis.call('ZUNIONSTORE', keys.PARKED, 1, keys.PARKED, 'WEIGHTS', 0)
+-- All that are parked contend again, some at each call (lib/moving.lua).
+function limits.wake_all()
+  if redis.call('EXISTS', keys.PARKED) == 1 then redis.call('RENAME', keys.PARKED, keys.WOKEN) end
 end
 
 function limits.take_token(id, rate)

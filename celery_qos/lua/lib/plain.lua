@@ -7,7 +7,8 @@ local plain = {}
 
 function plain.kind()
   local queue = settings.queue
-  if queue.top ~= '' or queue.shards > 1 or queue.capacity or queue.measured or settings.is_nested() then return nil end
+  if queue.top ~= '' or queue.shards > 1 or queue.capacity or queue.measured or settings.is_nested()
+      or redis.call('EXISTS', keys.MOVING) == 1 then return nil end
   if queue.algorithm == 'wrr' then return queue.optioned and 'optioned' or 'even' end
   if queue.algorithm == 'rr' and not queue.optioned then return 'even' end
 end

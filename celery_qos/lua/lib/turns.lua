@@ -5,7 +5,7 @@
 local turns = {}
 
 -- How many tasks one call moves; the rest is for lib/dispatch.lua.
-turns.MOST = 100
+turns.MOST = 50
 
 -- Those who may be served next, in the order of their turns: as many as there are `free` slots, for no more can be.
 -- `options_of` merges what is said of a tenant; nil where nothing is said of any. Returns nil where one has a limit.

@@ -1,9 +1,9 @@
 -- Who works on the queue: slots, and the way back into egress for what a worker did not settle.
--- include keys, settings, egress, fair, limits, dead
+-- include keys, settings, egress, fair, limits, dead, work
 local workers = {}
 
--- Entries handed back per call, so that a script stays short; the caller comes again for the rest.
-workers.BATCH = 100
+-- Entries handed back per call, and tasks given up, so that a script stays short; the caller comes again for the rest.
+workers.BATCH = 30
 
 -- The total is computed anew from its parts, so it cannot drift.
 function workers.set_slots(consumer, slots)
@@ -87,11 +87,11 @@ function workers.forget_consumer(consumer)
   end
 end
 
--- What the consumer has not settled, the oldest first; of each stream as much as one call takes back.
-function workers.oldest_of(consumer)
+-- What the consumer has not settled, the oldest first; `most` of each stream.
+function workers.oldest_of(consumer, most)
   local found = {}
   for stream in pairs(egress.groups()) do
-    for _, row in ipairs(redis.call('XPENDING', keys.egress(stream), keys.GROUP, '-', '+', workers.BATCH, consumer)) do
+    for _, row in ipairs(redis.call('XPENDING', keys.egress(stream), keys.GROUP, '-', '+', most, consumer)) do
       local ms, number = string.match(row[1], '^(%d+)-(%d+)$')
       found[#found + 1] = {stream = stream, id = row[1], ms = tonumber(ms), number = tonumber(number)}
     end
@@ -106,21 +106,28 @@ end
 
 -- Take the slots of a consumer that is gone, deliver its tasks again, in their old order, and give up the places in
 -- flight of those that it ran. Where the deliveries count as failed, they do for as many of the oldest as it may have
--- been at work on: what only waited in it is not to blame. Returns how many are delivered again, whether that was all,
--- and how many died.
+-- been at work on: what only waited in it is not to blame. As much as one call may: it is to be called until that
+-- was all. Returns how many are delivered again, whether that was all, and how many died.
 function workers.recover(consumer, counted)
   workers.set_slots(consumer, 0)
   local moved, done, died = 0, true, 0
   local suspects = keys.number(redis.call('HGET', keys.STATE, 'suspects:' .. consumer), math.huge, 0, math.huge)
-  local entries = workers.oldest_of(consumer)
-  for i = 1, math.min(#entries, workers.BATCH) do
+  local most = math.min(workers.BATCH, work.room(work.REDELIVER))
+  if most == 0 then return 0, false, 0 end
+  local entries = workers.oldest_of(consumer, most)
+  for i = 1, math.min(#entries, most) do
     local back, buried = workers.redeliver(entries[i].stream, entries[i].id, i <= suspects and counted or 0)
     moved, died = moved + back, died + buried
   end
-  done = #entries < workers.BATCH
-  -- What is left is for the next call, and was not at work either.
-  if not done and suspects < workers.BATCH then redis.call('HSET', keys.STATE, 'suspects:' .. consumer, 0) end
-  local ran, given_up = redis.call('HRANDFIELD', keys.running(consumer), workers.BATCH, 'WITHVALUES'), {}
+  done = #entries < most
+  work.take(math.min(#entries, most) * work.REDELIVER)
+  -- What is left is for the next call.
+  if not done and suspects < math.huge then
+    redis.call('HSET', keys.STATE, 'suspects:' .. consumer, math.max(0, suspects - most))
+  end
+  most = math.min(workers.BATCH, work.room(work.VACATE))
+  if most == 0 then return moved, false, died end
+  local ran, given_up = redis.call('HRANDFIELD', keys.running(consumer), most, 'WITHVALUES'), {}
   for i = 1, #ran, 2 do
     redis.call('HDEL', keys.running(consumer), ran[i])
     given_up[#given_up + 1] = ran[i + 1]
@@ -128,7 +135,8 @@ function workers.recover(consumer, counted)
   -- Who is woken first is not left to the order of a hash.
   table.sort(given_up)
   for _, id in ipairs(given_up) do limits.vacate(keys.split(id)) end
-  done = done and #ran < 2 * workers.BATCH
+  work.take(#given_up * work.VACATE)
+  done = done and #ran < 2 * most
   if done then workers.forget_consumer(consumer) end
   return moved, done, died
 end
