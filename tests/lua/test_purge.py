@@ -41,7 +41,7 @@ class TestPurge:
         while not done:
             some, done = script('purge')(hand.redis, [hand.ns])
             purged, calls = purged + some, calls + 1
-            assert calls <= tenants // 100 + 1
+            assert calls <= tenants // 20 + 1
         assert purged == tenants
         assert not hand.redis.keys()
 

@@ -63,8 +63,9 @@ local function move_ready(node, how)
     end
   end
   -- It may have been found to have none inside.
-  if placed and node ~= settings.queue.top and not is_back(settings.queue.top, node) then
-    fair.add(settings.queue.top, node)
+  local top = settings.queue.top
+  if placed and node ~= top and not is_back(top, node) and not redis.call('ZSCORE', keys.aside('ready', top), node) then
+    fair.add(top, node)
   end
   work.take(#aside / 2 * work.PLACE)
 end
