@@ -309,14 +309,14 @@ class Store:
         """
         return sum(self._run('started', queue, consumer, _ms(lease_seconds), *[
             part for task in some for part in (task.entry_id, task.sub_queue, task.tenant)])
-            for some in _batches(tasks))
+            for some in _batches(tasks, _SLOW_IDS_PER_CALL))
 
     def finished(self, queue: str, consumer: str, tasks: Iterable[Tracked]) -> int:
         """Tracked tasks have ended, whether acknowledged before or not; dispatches. Returns how many were in flight."""
         return sum(self._run('finished', queue, consumer, *[
             part for task in some for part in (
                 task.entry_id, task.sub_queue, task.tenant, task.cost, '' if task.seconds is None else task.seconds)])
-            for some in _batches(tasks))
+            for some in _batches(tasks, _SLOW_IDS_PER_CALL))
 
     def requeue(self, queue: str, ids: Iterable[str], counted: bool) -> int:
         """Put delivered tasks back into egress; `counted` where the delivery failed, so that the task is a dead letter

@@ -32,6 +32,7 @@ for i = 2, #ARGV do
       end
     end
     redis.call('XDEL', keys.DEAD, ARGV[i])
+    work.take(work.DISPATCH)
   end
 end
 if redis.call('XLEN', keys.DEAD) == 0 then redis.call('DEL', keys.DEAD) end

@@ -227,7 +227,7 @@ function dispatch.fill(free)
       local left, seconds = dispatch.move(ids)
       if left then
         dispatch.pay(ids, tags, 1, left, seconds)
-        work.take(work.DISPATCH)
+        work.take(work.DISPATCH + (#ids - 1 + (seconds and 1 or 0)) * work.LEVEL)
         moved = moved + 1
       elseif not work.is_over() then
         dispatch.forget(ids, tags)
