@@ -4,8 +4,9 @@ Every key of a queue's shard starts with the same hash tag, so that the shard li
 """
 
 __all__ = ('GROUP', 'PART', 'ROOT', 'namespace', 'settings', 'egress', 'leases', 'slots', 'state', 'waiting', 'parked',
-           'lendable', 'woken', 'moving', 'in_flight', 'tokens', 'averages', 'delayed', 'delayed_tasks', 'discarded', 'dead', 'published',
-           'sweepers', 'bell', 'transient', 'ready', 'finish', 'owing', 'aside', 'running', 'tenant_stream', 'tenant_id')
+           'lendable', 'woken', 'moving', 'in_flight', 'tokens', 'averages', 'delayed', 'delayed_tasks', 'discarded',
+           'dead', 'published', 'sweepers', 'bell', 'transient', 'ready', 'finish', 'owing', 'aside', 'running',
+           'tenant_stream', 'tenant_id')
 
 #: The consumer group on egress that all workers belong to.
 GROUP = 'workers'

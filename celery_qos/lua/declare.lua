@@ -25,8 +25,14 @@ local new, old, ids = {}, {}, {}
 for i = 5, #ARGV, 2 do new[ARGV[i]] = ARGV[i + 1] end
 -- What was set at run time stays; what an older config said goes.
 local configured = {queue = true, default = true, order = true, tenant = true, sub = true, rank = true}
-for _, field in ipairs(redis.call('HKEYS', keys.SETTINGS)) do
-  if configured[string.match(field, '^[^:]*')] then old[field] = redis.call('HGET', keys.SETTINGS, field) end
+local flat, former, optioned = redis.call('HGETALL', keys.SETTINGS), {}, new.default
+for i = 1, #flat, 2 do
+  local field = flat[i]
+  if configured[string.match(field, '^[^:]*')] then
+    old[field] = flat[i + 1]
+    former[#former + 1] = field
+  end
+  optioned = optioned or field == 'set:default' or string.find(field, '^set:tenant:')
 end
 local default_changed = old.default ~= new.default
 for _, fields in ipairs({new, old}) do
@@ -41,20 +47,19 @@ for _, fields in ipairs({new, old}) do
     end
   end
 end
-local weights = change.weights_of(ids)
+local weights = change.weights_of(change.there(ids))
 local before, top, every = change.algorithms(), settings.queue.top, settings.every_sub_queue()
 
 local default = default_changed and {old.default or false, redis.call('HGET', keys.SETTINGS, 'set:default')}
-for field in pairs(old) do redis.call('HDEL', keys.SETTINGS, field) end
+change.in_parts(former, function(from, upto) redis.call('HDEL', keys.SETTINGS, unpack(former, from, upto)) end)
 redis.call('HSET', keys.SETTINGS, 'config', fingerprint, 'structure', structure)
-local optioned = new.default
+local stored_now = {}
 for field, value in pairs(new) do
-  redis.call('HSET', keys.SETTINGS, field, value)
+  stored_now[#stored_now + 1] = field
+  stored_now[#stored_now + 1] = value
   optioned = optioned or string.find(field, '^tenant:')
 end
-for _, field in ipairs(redis.call('HKEYS', keys.SETTINGS)) do
-  optioned = optioned or field == 'set:default' or string.find(field, '^set:tenant:')
-end
+change.store(stored_now)
 if optioned then
   redis.call('HSET', keys.SETTINGS, 'optioned', 1)
 else

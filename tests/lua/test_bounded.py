@@ -7,9 +7,8 @@ from random import Random
 import pytest
 
 from celery_qos import keys
-from celery_qos.config import ALGORITHMS, QoS, SubQueue, Tenant
+from celery_qos.config import QoS, SubQueue, Tenant
 from celery_qos.scripts import Script, script
-from celery_qos.store import Store
 from tests.lua.hand import Hand, number_of
 from tests.lua.test_idle_slots import Life
 from tests.lua.turns import fill

@@ -63,11 +63,50 @@ function change.derive(before)
   settings.queue.measured = measured
 end
 
+-- How many values one command is given: Lua cannot pass on many more.
+local MOST_VALUES = 1000
+
+-- Call `act` with some of `values` after the others.
+function change.in_parts(values, act)
+  for from = 1, #values, MOST_VALUES do act(from, math.min(from + MOST_VALUES - 1, #values)) end
+end
+
+-- Store fields and values, an even number of them.
+function change.store(pairs_)
+  change.in_parts(pairs_, function(from, upto) redis.call('HSET', keys.SETTINGS, unpack(pairs_, from, upto)) end)
+end
+
 -- Where each stands in declared order.
 function change.rank(kind, names)
+  local ranks = {}
   for i, name in ipairs(type(names) == 'table' and names or {}) do
-    redis.call('HSET', keys.SETTINGS, 'rank:' .. kind .. ':' .. name, i)
+    ranks[#ranks + 1] = 'rank:' .. kind .. ':' .. name
+    ranks[#ranks + 1] = i
   end
+  change.store(ranks)
+end
+
+-- Those of `ids` that contend, or are parked: for others a change of their options is nothing to act on.
+function change.there(ids)
+  local of_node, found = {}, {}
+  for _, id in ipairs(ids) do
+    local node = settings.node_above(id)
+    of_node[node] = of_node[node] or {}
+    table.insert(of_node[node], id)
+  end
+  for node, children in pairs(of_node) do
+    change.in_parts(children, function(from, upto)
+      local scores = {redis.call('HMGET', keys.owing(node), unpack(children, from, upto))}
+      for _, tags in ipairs({keys.ready(node), keys.finish(node), keys.PARKED}) do
+        scores[#scores + 1] = redis.call('ZMSCORE', tags, unpack(children, from, upto))
+      end
+      for i = from, upto do
+        local at = i - from + 1
+        if scores[1][at] or scores[2][at] or scores[3][at] or scores[4][at] then found[#found + 1] = children[i] end
+      end
+    end)
+  end
+  return found
 end
 
 -- The weights of those that a change may touch.

@@ -234,7 +234,7 @@ function dispatch.fill(free)
         work.take(work.DISPATCH)
       end
     elseif not work.is_over() and dispatch.lend() then
-      work.take(work.DISPATCH)
+      work.take(work.LEND)
       moved = moved + 1
     elseif not work.is_over() then
       return moved
