@@ -147,7 +147,8 @@ def owing(ns: str, node: str = '') -> str:
 
 
 def aside(ns: str, kind: str, node: str = '') -> str:
-    """What was of this kind (`ready`, `finish`, `owing`) in a node when a change began, and does not go by it yet."""
+    """What was of this kind (`ready`, `finish`, `owing`) in a node when a change began, and does not go by it yet; `own`
+    is a hash of the options that tenants had before."""
     return _of_node(ns, f'aside:{kind}', node)
 
 

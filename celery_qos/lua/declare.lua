@@ -21,7 +21,7 @@ if stored[3] and stored[3] ~= structure and not force then
 end
 
 if change.must_wait() then return {schema, settings.queue.shards, -1} end
-local new, old, ids = {}, {}, {}
+local new, old, ids, whole = {}, {}, {}, {}
 for i = 5, #ARGV, 2 do new[ARGV[i]] = ARGV[i + 1] end
 -- What was set at run time stays; what an older config said goes.
 local configured = {queue = true, default = true, order = true, tenant = true, sub = true, rank = true}
@@ -40,12 +40,24 @@ for _, fields in ipairs({new, old}) do
     if old[field] ~= new[field] then
       local path, name = string.match(field, '^tenant:(.*)$'), string.match(field, '^sub:(.*)$')
       if path then
-        for _, id in ipairs(settings.ids_of_tenant(path)) do ids[#ids + 1] = id end
+        local to = string.find(path, keys.PART, 1, true) and ids or whole
+        for _, id in ipairs(settings.ids_of_tenant(path)) do to[#to + 1] = id end
       elseif name then
         ids[#ids + 1] = name
       end
     end
   end
+end
+-- The options that they had, where they are too many for one call.
+local former_options
+if #whole > change.FEW then
+  former_options = {}
+  for i, id in ipairs(whole) do
+    local _, path = keys.split(id)
+    former_options[2 * i - 1], former_options[2 * i] = id, old['tenant:' .. path] or ''
+  end
+else
+  for _, id in ipairs(whole) do ids[#ids + 1] = id end
 end
 local weights = change.weights_of(change.there(ids))
 local before, top, every = change.algorithms(), settings.queue.top, settings.every_sub_queue()
@@ -72,5 +84,5 @@ change.adopt_root(top)
 local function order(fields)
   return cjson.encode({settings.merged(fields.queue).queues or 0, fields.order or 0})
 end
-change.take_effect(weights, before, order(old) ~= order(new), default)
+change.take_effect(weights, before, order(old) ~= order(new), default, former_options)
 return {schema, settings.queue.shards, change.is_left()}

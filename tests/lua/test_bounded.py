@@ -245,6 +245,35 @@ class TestChanges:
         assert after == {each: pytest.approx(vtime + (tag - vtime) / (1 if each == b':tenant 7' else 4))
                          for each, tag in before.items()}
 
+    @pytest.mark.parametrize('default', [1, 4])
+    def test_so_do_other_weights_of_many_tenants(self, hand, default):
+        """Some are named in both configs, some in one only."""
+        before, after = ({name: Tenant(weight) for name in some} for weight, some in ((2, names(200)), (5, names()[100:300])))
+        backlog(hand, 3, tenants=before)
+        hand.hire(slots=1)
+        hand.serve(MANY + 100)
+        tags = dict(hand.redis.zrange(keys.ready(hand.ns), 0, -1, withscores=True))
+        vtime = hand.state()['vtime:']
+        hand.configure(QoS(tenants=after, default_tenant=Tenant(default)))
+
+        def ratio(each: bytes) -> float:
+            tenant = each.decode()[1:]
+            weights = [named[tenant].weight if tenant in named else other
+                       for named, other in ((before, 1), (after, default))]
+            return weights[0] / weights[1]
+
+        assert dict(hand.redis.zrange(keys.ready(hand.ns), 0, -1, withscores=True)) == {
+            each: pytest.approx(vtime + (tag - vtime) * ratio(each)) for each, tag in tags.items()}
+        assert not [key for key in hand.all_keys() if key.startswith(('aside', 'moving'))]
+
+    def test_many_tenants_that_were_paused_are_served(self, hand):
+        hand.configure(QoS(tenants={name: Tenant(paused=True) for name in names()}))
+        fill(hand, ((name, 1) for name in names()))
+        hand.hire(slots=MANY)
+        assert hand.in_egress() == []
+        hand.configure(QoS(tenants={name: Tenant(2) for name in names()}))
+        assert len(hand.in_egress()) == MANY
+
     @pytest.mark.parametrize('weight, turns', [(3, 400), (1 / 3, 1200)])
     def test_another_weight_holds_when_it_is_done(self, hand, weight, turns):
         hand.configure(QoS(tenants={'named': Tenant(MANY)}))

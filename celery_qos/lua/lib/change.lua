@@ -133,16 +133,32 @@ function change.main_nodes()
   return nodes
 end
 
--- What the default options were, as JSON, weighed something else. `weights`: those whose tags are right already.
-function change.reweigh_all(default, weights)
+-- More tenants than these, of which the options change, are for several calls.
+change.FEW = 50
+
+-- What the default options were, as JSON, weighed something else, or the `former` ones of many tenants did: their ids,
+-- each followed by its options. `weights`: those whose tags are right already.
+function change.reweigh_all(default, weights, former)
+  default = default or redis.call('HMGET', keys.SETTINGS, 'default', 'set:default')
   local before = settings.tenant_options(false, false, default[1], default[2])
   local after = settings.tenant_options(false, false, unpack(redis.call('HMGET', keys.SETTINGS, 'default', 'set:default')))
-  if (before.weight or before.egress or 1) == (after.weight or after.egress or 1) then return end
-  local done = {}
+  if (before.weight or before.egress or 1) == (after.weight or after.egress or 1) and not former then return end
+  local done, of_node = {}, {}
   for id in pairs(weights) do done[id] = true end
+  for i = 1, former and #former or 0, 2 do
+    local node = keys.split(former[i])
+    of_node[node] = of_node[node] or {}
+    table.insert(of_node[node], former[i])
+    table.insert(of_node[node], former[i + 1])
+  end
   for _, node in ipairs(change.main_nodes()) do
     if node ~= keys.ROOT and redis.call('HEXISTS', keys.MOVING, node) == 0 then
-      moving.begin(node, {default = default[1], set_default = default[2], done = done})
+      moving.begin(node, {default = default[1], set_default = default[2], done = done, own = of_node[node] and true})
+      if of_node[node] and redis.call('HEXISTS', keys.MOVING, node) == 1 then
+        change.in_parts(of_node[node], function(from, upto)
+          redis.call('HSET', keys.aside('own', node), unpack(of_node[node], from, upto))
+        end)
+      end
     end
   end
 end
@@ -197,8 +213,9 @@ end
 
 -- Tasks that wait go by the settings as they are now. `weights` and `before`: what `weights_of` and `algorithms` returned
 -- before; `reordered`: the declared order is another one; `default`: the default options before, {config's, set ones}
--- as JSON, where they are others. Where many wait, the rest is for other calls.
-function change.take_effect(weights, before, reordered, default)
+-- as JSON, where they are others; `former`: those of many tenants, as `reweigh_all` has them. Where many wait, the rest
+-- is for other calls.
+function change.take_effect(weights, before, reordered, default, former)
   redis.call('HDEL', keys.STATE, 'plain')
   change.restart_changed(before, reordered)
   if redis.call('EXISTS', keys.egress(0)) == 1 then egress.ensure_groups() end
@@ -206,11 +223,11 @@ function change.take_effect(weights, before, reordered, default)
   moving.go_on()
   local ids = sorted_ids(weights)
   for _, id in ipairs(ids) do fair.reweigh(settings.node_above(id), id, weights[id] / settings.weight_of(id)) end
-  if default then change.reweigh_all(default, weights) end
+  if default or former then change.reweigh_all(default, weights, former) end
   moving.go_on()
   -- Who is parked may be so for what no longer holds.
   for _, id in ipairs(ids) do limits.unpark(id) end
-  if default then limits.wake_all() end
+  if default or former then limits.wake_all() end
   moving.go_on()
   dispatch.fill()
   egress.forget_idle()

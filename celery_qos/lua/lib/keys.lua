@@ -8,13 +8,14 @@ function keys.ready(node) return keys.of_node(':ready', node) end
 function keys.finish(node) return keys.of_node(':finish', node) end
 function keys.owing(node) return keys.of_node(':owing', node) end
 
--- What was of this kind in the node when a change began that not all go by yet.
+-- What was of this kind in the node when a change began that not all go by yet; `own`: the options that tenants had.
 function keys.aside(kind, node) return keys.of_node(':aside:' .. kind, node) end
 
 -- Nothing waits any more, so nothing moves.
 function keys.forget_moving()
   for _, node in ipairs(redis.call('HKEYS', keys.MOVING)) do
-    redis.call('UNLINK', keys.aside('ready', node), keys.aside('finish', node), keys.aside('owing', node))
+    redis.call('UNLINK', keys.aside('ready', node), keys.aside('finish', node), keys.aside('owing', node),
+      keys.aside('own', node))
   end
   redis.call('UNLINK', keys.MOVING, keys.WOKEN)
 end

@@ -28,18 +28,20 @@ function moving.begin(node, reweighs)
 end
 
 -- By how much the distance of its tag from virtual time grows.
-local function ratio_of(id, how)
+local function ratio_of(node, id, how)
   local _, path = keys.split(id)
-  local done, policy = how.reweighs.done, fair.policy_of(settings.node_above(id))
+  local done, policy = how.reweighs.done, fair.policy_of(node)
   if not path or done[id] or policy.rank and policy.rank(id) then return 1 end
   local own, set = unpack(redis.call('HMGET', keys.SETTINGS, 'tenant:' .. path, 'set:tenant:' .. path))
+  local was = how.reweighs.own and redis.call('HGET', keys.aside('own', node), id)
+  if was then own = was ~= '' and was end
   local before = settings.tenant_options(own, set, how.reweighs.default or false, how.reweighs.set_default or false)
   return (before.weight or before.egress or 1) / settings.weight_of(id)
 end
 
-local function corrected(id, tag, how)
+local function corrected(node, id, tag, how)
   local vtime = how.vtime
-  return tag > vtime and vtime + (tag - vtime) * ratio_of(id, how) or tag
+  return tag > vtime and vtime + (tag - vtime) * ratio_of(node, id, how) or tag
 end
 
 -- Whether `id` has found its way back by itself, or waits no more.
@@ -55,7 +57,7 @@ local function move_ready(node, how)
     local id, tag = aside[i], tonumber(aside[i + 1])
     if redis.call('HEXISTS', keys.WAITING, id) == 1 and not is_back(node, id) then
       if how.reweighs then
-        redis.call('ZADD', keys.ready(node), corrected(id, tag, how), id)
+        redis.call('ZADD', keys.ready(node), corrected(node, id, tag, how), id)
       else
         fair.add(node, id)
       end
@@ -79,7 +81,7 @@ local function move_owed(node, how)
     for i = 1, #tags, 2 do
       local id, tag = tags[i], tonumber(tags[i + 1])
       if not redis.call('ZSCORE', keys.ready(node), id) and not redis.call('ZSCORE', keys.finish(node), id) then
-        tag = corrected(id, tag, how)
+        tag = corrected(node, id, tag, how)
         -- Its tasks may have ended meanwhile.
         if list == 2 and redis.call('HEXISTS', keys.IN_FLIGHT, settings.subject_of(id)) == 1 then
           redis.call('HSETNX', keys.owing(node), id, tag)
@@ -128,6 +130,7 @@ function moving.go_on()
     for i, kind in ipairs(KINDS) do aside[i] = keys.aside(kind, node) end
     if redis.call('EXISTS', unpack(aside)) == 0 then
       redis.call('HDEL', keys.MOVING, node)
+      redis.call('UNLINK', keys.aside('own', node))
       -- Nobody has come back.
       if redis.call('EXISTS', keys.ready(node)) == 0 then fair.forget(node) end
     end
