@@ -1,6 +1,7 @@
 """The sweep loops of one process: the safety net for what no event announces."""
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection
 from math import inf
 from time import monotonic
@@ -66,6 +67,8 @@ class Sweeper:
         self._config = config
         self._announce = announce
         self._loops: dict[str, Loop] = {}
+        #: Queue and consumer whose lease has ended to the tasks that are delivered again so far: a call does some.
+        self._recovered: Counter[tuple[str, str]] = Counter()
         self._left = False
         # A sweep under way must not take a place again that is just given back.
         self._lock = native.allocate_lock()
@@ -114,8 +117,10 @@ class Sweeper:
         if sweep.discarded:
             self._announce(queue)
         for recovery in sweep.recoveries:
-            logger.warning('the lease of %s on queue %r has ended: its slots are gone, %d tasks are delivered again',
-                           recovery.consumer, queue, recovery.tasks)
+            self._recovered[queue, recovery.consumer] += recovery.tasks
+            if recovery.done:
+                logger.warning('the lease of %s on queue %r has ended: its slots are gone, %d tasks are delivered again',
+                               recovery.consumer, queue, self._recovered.pop((queue, recovery.consumer)))
 
     def wake(self, queue: str) -> None:
         """Something was enqueued that the queue's loop must look at."""
