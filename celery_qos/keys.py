@@ -147,8 +147,10 @@ def owing(ns: str, node: str = '') -> str:
 
 
 def aside(ns: str, kind: str, node: str = '') -> str:
-    """What was of this kind (`ready`, `finish`, `owing`) in a node when a change began, and does not go by it yet; `own`
-    is a hash of the options that tenants had before."""
+    """What was of this kind (`ready`, `finish`, `owing`) in a node when a change began, and does not go by it yet.
+
+    Of kind `own`, a hash: tenant id to the options that it had before, as JSON.
+    """
     return _of_node(ns, f'aside:{kind}', node)
 
 

@@ -119,8 +119,9 @@ class Sweeper:
         for recovery in sweep.recoveries:
             self._recovered[queue, recovery.consumer] += recovery.tasks
             if recovery.done:
-                logger.warning('the lease of %s on queue %r has ended: its slots are gone, %d tasks are delivered again',
-                               recovery.consumer, queue, self._recovered.pop((queue, recovery.consumer)))
+                tasks = self._recovered.pop((queue, recovery.consumer))
+                logger.warning('the lease of %s on queue %r has ended: its slots are gone, %d tasks are delivered '
+                               'again', recovery.consumer, queue, tasks)
 
     def wake(self, queue: str) -> None:
         """Something was enqueued that the queue's loop must look at."""

@@ -30,7 +30,7 @@ end
 -- By how much the distance of its tag from virtual time grows.
 local function ratio_of(node, id, how)
   local _, path = keys.split(id)
-  local done, policy = how.reweighs.done, fair.policy_of(node)
+  local done, policy = how.reweighs.done or settings.NOTHING, fair.policy_of(node)
   if not path or done[id] or policy.rank and policy.rank(id) then return 1 end
   local own, set = unpack(redis.call('HMGET', keys.SETTINGS, 'tenant:' .. path, 'set:tenant:' .. path))
   local was = how.reweighs.own and redis.call('HGET', keys.aside('own', node), id)
