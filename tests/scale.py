@@ -34,8 +34,8 @@ def measured(hand: Hand, act: Callable[[], None], times: int) -> Cost:
     act()
     stats = hand.redis.info('commandstats')
     scripts = {name: row for name, row in stats.items() if name in ('cmdstat_evalsha', 'cmdstat_eval')}
-    outside = {'cmdstat_config|resetstat', 'cmdstat_config', 'cmdstat_info', 'cmdstat_xreadgroup', 'cmdstat_hello', 'cmdstat_client',
-               'cmdstat_client|setinfo', *scripts}
+    outside = {'cmdstat_config|resetstat', 'cmdstat_config', 'cmdstat_info', 'cmdstat_xreadgroup', 'cmdstat_hello',
+               'cmdstat_client', 'cmdstat_client|setinfo', *scripts}
     assert sum(row['calls'] for row in scripts.values()) == times
     return Cost(sum(row['usec'] for row in scripts.values()) / times,
                 sum(row['calls'] for name, row in stats.items() if name not in outside) / times)
