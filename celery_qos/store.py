@@ -28,7 +28,7 @@ MINIMUM_SERVER = (6, 2)
 #: Ids per call: others wait while the server works on it. Settling one, the next is dispatched.
 _IDS_PER_CALL = 40
 #: The same where the server has more to do for each.
-_SLOW_IDS_PER_CALL = 20
+_SLOW_IDS_PER_CALL = 12
 #: So often a worker has what one call left over done, before it leaves it to the sweep.
 _MOST_ROUNDS = 100
 #: Spelled namespaces that are kept.

@@ -143,7 +143,7 @@ def number_of(fields: dict[bytes, bytes]) -> int:
 
 
 def commands_of(redis, act) -> Counter:
-    """How many commands of each kind the server runs for `act`, those inside scripts included, a new connection's not."""
+    """How many commands of each kind the server runs for `act`, those in scripts included, a new connection's not."""
     redis.config_resetstat()
     act()
     others = tuple(f'cmdstat_{name}' for name in ('config', 'info', 'hello', 'client'))

@@ -8,8 +8,8 @@ work.limit = work.MOST
 work.done = 0
 
 -- What an act costs, in units.
-work.DISPATCH, work.LEVEL, work.LEND, work.PARK, work.PASS, work.EXPIRE = 1, 0.7, 2.5, 0.5, 0.2, 1.5
-work.UNPARK, work.PLACE, work.REDELIVER, work.VACATE, work.DUE, work.PURGE = 0.5, 0.4, 0.5, 1, 2, 2
+work.DISPATCH, work.LEVEL, work.LEND, work.PARK, work.PASS, work.EXPIRE = 1, 0.7, 2.5, 0.5, 0.2, 2
+work.UNPARK, work.PLACE, work.REDELIVER, work.VACATE, work.DUE, work.PURGE = 0.5, 0.5, 0.5, 1, 2, 2
 
 -- As many acts of this cost as there is room for.
 function work.room(cost)
