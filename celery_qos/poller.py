@@ -4,6 +4,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Optional
 
@@ -28,6 +29,14 @@ class Poller(MultiChannelPoller):
         self._timer: Any = None
         self._loop_thread: Optional[int] = None
         self._drain_thread: Optional[int] = None
+        #: Where a Celery worker polls, until it stops: calls a function in so many seconds.
+        self._call_later: Optional[Callable[[float, Callable[[], None]], Any]] = None
+        #: A look after held acks is due.
+        self._look_due = False
+        #: A byte is on its way to the loop.
+        self._waking = False
+        #: The callbacks of a turn run, after it was decided how long the poll may take; and a drain polls.
+        self._in_tick = self._in_poll = False
         #: The thread that polled last: it need not wake itself, and a byte left behind would end its next drain early.
         self._polled_by: Optional[int] = None
         self._poll_alone()
@@ -46,7 +55,7 @@ class Poller(MultiChannelPoller):
         for channel in list(self._channels):
             channel.abandon()
         self.poller = poll()
-        self._loop = self._loop_thread = self._drain_thread = self._polled_by = None
+        self._loop = self._loop_thread = self._drain_thread = self._polled_by = self._call_later = None
         for registered in self._chan_to_sock, self._fd_to_chan, getattr(self, '_paused_brpop', {}):
             registered.clear()
         for set_by_loop in '_on_connection_disconnect', '_unregister_from_poll':
@@ -61,9 +70,11 @@ class Poller(MultiChannelPoller):
             self.turn_again()
 
     def turn_again(self) -> None:
-        """Do not wait in the next poll."""
-        with suppress(OSError):     # it is full, so it wakes already; or it was closed with its connection
-            self._waker.send(b'\0')
+        """Do not wait in the next poll. A signal's handler may call this."""
+        if not self._waking:
+            self._waking = True
+            with suppress(OSError):     # it is full, so it wakes already; or it was closed with its connection
+                self._waker.send(b'\0')
 
     def _on_wakeup(self) -> None:
         try:
@@ -71,16 +82,50 @@ class Poller(MultiChannelPoller):
                 pass
         except BlockingIOError:
             pass
+        # Last: who found it set before counts on the turn that comes now.
+        self._waking = False
 
     @property
-    def gathers(self) -> bool:
-        """The calling thread is in a turn of the loop, whose end sends what was gathered."""
-        return threading.get_ident() in (self._loop_thread, self._drain_thread)
+    def sends(self) -> bool:
+        """What is gathered now is sent by the loop of a Celery worker, or at the end of a drain under way."""
+        return self._call_later is not None or threading.get_ident() == self._drain_thread
 
     @property
-    def loops(self) -> bool:
-        """An event loop turns, in whatever thread, and each turn sends what was gathered."""
-        return self._loop_thread is not None
+    def drives(self) -> bool:
+        """A Celery worker polls, again and again."""
+        return self._call_later is not None
+
+    def drive(self, call_later: Callable[[float, Callable[[], None]], Any]) -> None:
+        """A Celery worker polls from now on; its timer calls a function in so many seconds."""
+        self._call_later = call_later
+
+    def send_soon(self, channel: Any) -> None:
+        """There is something to settle: have a turn that sends it."""
+        if self._loop is None and not self._in_poll and self._call_later is not None:
+            # A green pool: the greenlet that drains waits for room in it, perhaps for hours.
+            channel.flush()
+        else:
+            self.wake()
+
+    def look_in(self, seconds: float) -> None:
+        """Look then at the latest whether held acks are to be sent."""
+        if self._look_due or self._call_later is None:
+            return
+        if self._loop is not None and threading.get_ident() != self._loop_thread:
+            self.wake()     # the loop's timer is the loop's
+            return
+        self._look_due = True
+        self._call_later(max(seconds, 0.0), self._look)
+        if self._in_tick:
+            self.turn_again()
+
+    def _look(self) -> None:
+        self._look_due = False
+        for channel in list(self._channels):
+            if self._loop is None:
+                channel.send_held()
+            elif (seconds := channel.held_for) is not None:
+                self.look_in(seconds)
 
     def enter_loop(self, loop: Any, ticks: set[Any]) -> None:
         """The event loop that this thread runs polls from now on; `ticks` are what it calls for us."""
@@ -90,7 +135,7 @@ class Poller(MultiChannelPoller):
         self._timer = loop.call_repeatedly(LOOK_INTERVAL, lambda: None)
 
     def leave_loop(self) -> None:
-        self._loop_thread = None
+        self._loop_thread = self._call_later = None
 
     def close(self) -> None:
         self.after_fork()
@@ -114,15 +159,19 @@ class Poller(MultiChannelPoller):
     def on_poll_start(self) -> None:
         super().on_poll_start()
         if not self.drains:
-            for channel in list(self._channels):
-                channel.begin_turn()
-                channel.reader.begin_turn()
+            self._in_tick = True
+            try:
+                for channel in list(self._channels):
+                    channel.begin_turn()
+                    channel.reader.begin_turn()
+            finally:
+                self._in_tick = False
 
     def register_reader(self, channel: Any) -> None:
         """Have the channel's reader connected and polled."""
         client = channel.reader.client
         if not self._client_registered(channel, client, READER):
-            channel.reader.pending = None
+            channel.reader.forget_replies()
             self._register(channel, client, READER)
             channel.reader.identify()
 
@@ -156,16 +205,16 @@ class Poller(MultiChannelPoller):
         try:
             for channel in list(self._channels):
                 channel.begin_turn()
-                channel.flush()
-                channel.reader.refill()
+                channel.reader.exchange()
             if not any(channel.reader.deliver_one() for channel in list(self._channels)):
-                for channel in list(self._channels):
-                    channel.reader.read()
+                self._in_poll = True
                 super().get(callback, timeout)
         finally:
+            self._in_poll = False
             self._drain_thread = outer
-            for channel in list(self._channels):
-                channel.flush()
+            if not self.drives:
+                for channel in list(self._channels):
+                    channel.flush()
 
     def forget_in(self, loop: Any) -> Any:
         """For Kombu before 5.7, which stops polling every connection where one is closed (kombu#2007)."""

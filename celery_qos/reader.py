@@ -18,6 +18,7 @@ from .store import Delivery, Store
 
 if TYPE_CHECKING:
     from .transport import Channel
+    from .worker.settler import Batch, Settler
 
 __all__ = ('Reader',)
 
@@ -45,6 +46,8 @@ class Reader:
         #: The connection whose read is out; since when, of which queues, and whether it takes or only waits.
         self.pending: Any = None
         self._since = 0.0
+        #: Acks that went out on the reader's connection, and whose replies come first.
+        self._settling: deque[Batch] = deque()
         #: When it was last looked whether a reply is there, and since when that happens all the time.
         self._looked = self._watched = 0.0
         self._asked: list[str] = []
@@ -92,9 +95,10 @@ class Reader:
             return
         if self._connection_id is not None:
             self._channel.store.unblock(self._connection_id)
-        if not self.pending.can_read(timeout=READ_OVERDUE):
-            self._drop(f'no reply to a read for {READ_OVERDUE:g} s')
-        self._take_reply()
+        while self.pending is not None:
+            if not self.pending.can_read(timeout=READ_OVERDUE):
+                self._drop(f'no reply to a read for {READ_OVERDUE:g} s')
+            self._take_replies()
 
     def identify(self) -> None:
         """Ask the server for the number of the connection, which was just opened."""
@@ -108,12 +112,18 @@ class Reader:
         """Forget everything; what was delivered stays with the channel's lease."""
         self.queues.clear()
         self._inbox.clear()
-        self.pending = None
+        self.forget_replies()
 
     def forget(self, connection: Any) -> None:
         """`connection` was closed."""
-        if self.pending is connection:
-            self.pending = None
+        if 'client' in self.__dict__ and self.client.connection is connection:
+            self.forget_replies()
+
+    def forget_replies(self) -> None:
+        """None will come any more."""
+        self.pending = None
+        while self._settling:
+            self._settler.take_back(self._settling.pop())
 
     def close(self) -> list[str]:
         """Pass nothing on any more; returns the delivery tags of what is left in the inbox. A signal may call this."""
@@ -132,6 +142,16 @@ class Reader:
     def disconnect(self) -> None:
         if 'client' in self.__dict__ and self.client.connection is not None:
             self.client.connection.disconnect()
+        self.forget_replies()
+
+    @property
+    def waiting(self) -> int:
+        """How many tasks are not passed on yet."""
+        return len(self._inbox)
+
+    @property
+    def _settler(self) -> Settler:
+        return self._channel.member.settler
 
     @property
     def _streams(self) -> list[tuple[str, int]]:
@@ -140,56 +160,93 @@ class Reader:
 
     def begin_turn(self) -> None:
         """In the event loop, before it polls."""
-        self._channel.flush()
         if self.queues and self._channel.lease.lost:
             self._channel.lease.lost = False
             self._channel.redeclare(self.queues)
-        self.refill()
+        self.exchange()
         self._deliver()
-        self.read()
 
-    def refill(self) -> None:
+    def exchange(self) -> None:
+        """Send the acks that are due, and ask for as many tasks as have room then.
+
+        Both in one write, and nobody waits for the reply: the server dispatches while the worker runs what it has left.
+        """
+        channel = self._channel
+        if not channel.consumes:
+            return
+        self._watch()
+        held = channel.held_for
+        if held is not None:
+            self._channel.poller.look_in(held)
+        if self.pending is not None or self._settling:
+            # What is gathered goes with the next read. Where that waits for tasks, it goes at once.
+            if held is None and not self._settling:
+                channel.flush()
+            return
+        room = channel.qos.room - len(self._inbox)
+        if held is not None:
+            room -= len(self._settler)      # of those the server does not know yet
+        wanted = room > len(self._inbox) and self.queues and not self.closed
+        if not wanted or room < len(self._streams):
+            if held is None:
+                channel.flush()
+            if wanted and not self._inbox:
+                self._refill(room)
+            return
+        channel.connection.cycle.register_reader(channel)
+        self._read(room, self._settler.hand_out() if held is None else [])
+        if held is None:
+            channel.flush()     # what cannot go with a read
+
+    def _refill(self, room: int) -> None:
         """With less room than streams, take without waiting: a read's COUNT would hold for each stream alone."""
-        room = self._channel.qos.room
-        if room and not self.closed and self.pending is None and not self._inbox and room < len(self._streams):
-            self.queues.append(self.queues.pop(0))
-            self._turns += 1
-            turn = self._turns // len(self.queues)
-            try:
-                self._accept(self._channel.store.take(self.queues, self._channel.lease.consumer, room, turn))
-            except ResponseError as exc:
-                self._on_refusal(exc)
+        self.queues.append(self.queues.pop(0))
+        self._turns += 1
+        turn = self._turns // len(self.queues)
+        try:
+            taken = self._channel.store.take(self.queues, self._channel.lease.consumer, room, turn)
+        except ResponseError as exc:
+            self._on_refusal(exc)
+            return
+        self._accept(taken)
+        if len(taken) < room:
+            self._channel.connection.cycle.register_reader(self._channel)
+            self._read(room - len(taken), [])
 
-    def read(self) -> None:
-        """Have a read out if there is room for what it may bring."""
+    def _watch(self) -> None:
+        """Raise where a reply is overdue."""
         now = monotonic()
         if now - self._looked > READ_OVERDUE / 2:
             # Nobody polled meanwhile (a solo pool ran a task, a program did other things): the reply may have come.
             self._watched = now
         self._looked = now
-        if self.pending is not None:
-            if now - self._since > READ_OVERDUE and now - self._watched > SECOND_LOOK:
-                self._drop(f'no reply to a read for {READ_OVERDUE:g} s')
-            return
-        room = self._channel.qos.room
-        if not room or not self.queues or self._inbox or self.closed:
-            return
-        self._channel.connection.cycle.register_reader(self._channel)
-        self._asked = list(self.queues)
-        streams = self._streams
-        self._takes = room >= len(streams)
-        if self._takes:
-            command = self._channel.store.read_command(
-                self._asked, self._channel.lease.consumer, room // len(streams), BLOCK_MS)
-        else:
-            seen = {stream: self._seen.get(stream, '0') for stream in streams}
-            command = self._channel.store.wait_command(seen, BLOCK_MS)
-        self.pending, self._since = self.client.connection, monotonic()
-        self.client.connection.send_command(*command)
+        if ((self.pending is not None or self._settling)
+                and now - self._since > READ_OVERDUE and now - self._watched > SECOND_LOOK):
+            self._drop(f'no reply to a read for {READ_OVERDUE:g} s')
+
+    def _read(self, room: int, batches: list[Batch]) -> None:
+        """Send the acks of `batches`, and the read that brings `room` tasks, or waits for the first."""
+        self._settling.extend(batches)
+        try:
+            self._asked = list(self.queues)
+            streams = self._streams
+            self._takes = room >= len(streams)
+            if self._takes:
+                command = self._channel.store.read_command(
+                    self._asked, self._channel.lease.consumer, room // len(streams), BLOCK_MS)
+            else:
+                seen = {stream: self._seen.get(stream, '0') for stream in streams}
+                command = self._channel.store.wait_command(seen, BLOCK_MS)
+            self.pending, self._since = self.client.connection, monotonic()
+            self.pending.send_packed_command(
+                self.pending.pack_commands([*(batch.command for batch in batches), command]))
+        except BaseException:
+            self.forget_replies()
+            raise
 
     def on_readable(self) -> bool:
         """A reply is there. The event loop takes all of it; a synchronous drain, one delivery a call."""
-        self._take_reply()
+        self._take_replies()
         if self._channel.connection.cycle.drains:
             if not self.deliver_one():
                 raise Empty()
@@ -197,20 +254,42 @@ class Reader:
             self._deliver()
         return True
 
-    def _take_reply(self) -> None:
-        """Put the reply of the read that is out into the inbox."""
-        connection, self.pending = self.pending, None
-        if connection is None:
+    def _take_replies(self) -> None:
+        """Those that are there: of acks, and of the read that is out."""
+        connection = self.client.connection
+        if self.pending is None and not self._settling:
             # Nothing was asked, so what is readable is the end of the connection.
             self._drop('closed by the server')
+        refused = False
+        try:
+            while self._settling:
+                try:
+                    connection.read_response()
+                    self._settler.sent(self._settling.popleft())
+                except ResponseError:
+                    self._settler.take_back(self._settling.popleft())
+                    refused = True
+                if not connection.can_read(timeout=0):
+                    break
+            else:
+                if self.pending is not None:
+                    self._take_reply(connection)
+        except self._channel.connection_errors:
+            connection.disconnect()
+            self.forget_replies()
+            raise
+        if refused:
+            # It does not know the script, or says why not.
+            self._channel.flush()
+
+    def _take_reply(self, connection: Any) -> None:
+        """Put the reply of the read that is out into the inbox."""
+        self.pending = None
         try:
             reply = connection.read_response()
         except ResponseError as exc:
             self._on_refusal(exc)
             return
-        except self._channel.connection_errors:
-            connection.disconnect()
-            raise
         deliveries = self._channel.store.parse_read(self._asked, reply)
         if self._takes:
             self._accept(deliveries)
@@ -239,11 +318,17 @@ class Reader:
 
     def _deliver(self) -> None:
         """In the event loop: pass on what is there, but let the loop turn between tasks that a solo pool runs here."""
+        if not self._inbox:
+            return
         end = monotonic() + TURN_SECONDS
         while self.deliver_one():
-            if self._inbox and monotonic() > end:
+            if not self._inbox:
+                return
+            if monotonic() > end:
                 self._channel.connection.cycle.turn_again()
                 return
+            if len(self._settler):
+                self.exchange()
 
     def deliver_one(self) -> bool:
         """Pass the oldest delivery of the inbox on; False where there is none, or no room as the limit went down."""

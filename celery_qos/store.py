@@ -26,7 +26,7 @@ SCHEMA_VERSION = '3'
 #: The oldest Redis that has what the scripts use: HRANDFIELD, and ranges of streams that leave out their first id.
 MINIMUM_SERVER = (6, 2)
 #: Ids per call: others wait while the server works on it. Settling one, the next is dispatched.
-_IDS_PER_CALL = 40
+IDS_PER_CALL = 40
 #: The same where the server has more to do for each.
 _SLOW_IDS_PER_CALL = 12
 #: So often a worker has what one call left over done, before it leaves it to the sweep.
@@ -300,6 +300,10 @@ class Store:
     def settle(self, queue: str, ids: Iterable[str]) -> int:
         """Remove finished tasks from egress and dispatch; returns how many were there."""
         return sum(self._run('settle', queue, *some) for some in _batches(ids))
+
+    def settle_command(self, queue: str, ids: list[str]) -> list:
+        """As `settle`, for who sends it by themselves: at most `IDS_PER_CALL`, and the server has to know the script."""
+        return ['EVALSHA', script('settle').sha, 1, self.namespace(queue), *ids]
 
     def started(self, queue: str, consumer: str, tasks: Iterable[Tracked], lease_seconds: float = 60.0) -> int:
         """Tracked tasks were acknowledged at their start: their slots are free, they stay in flight until `finished`.
@@ -634,7 +638,7 @@ def _ms(seconds: float) -> int:
     return int(seconds * 1000)
 
 
-def _batches(items: Iterable[Any], size: int = _IDS_PER_CALL) -> Iterator[list]:
+def _batches(items: Iterable[Any], size: int = IDS_PER_CALL) -> Iterator[list]:
     rest = iter(items)
     while some := list(islice(rest, size)):
         yield some

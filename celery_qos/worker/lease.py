@@ -60,6 +60,8 @@ class Lease:
         self.skips: Callable[[Any], bool] = keep_nothing
         #: How many tasks its process may be at work on at a time; None for all that it has.
         self.suspects: Callable[[], Optional[int]] = lambda: None
+        #: How many that were when it was last renewed.
+        self.at_work: Optional[int] = None
         #: In a Celery worker, what to call with a queue of which tasks were discarded: Celery is to be told.
         self.announce: Optional[Callable[[str], None]] = None
         self._store = store
@@ -194,7 +196,8 @@ class Lease:
 
     def _renew(self, store: Store, queue: str) -> bool:
         slots = self._slots[queue]
-        new, unsettled = store.lease(queue, self.consumer, slots, self._seconds(queue), self.suspects())
+        self.at_work = self.suspects()
+        new, unsettled = store.lease(queue, self.consumer, slots, self._seconds(queue), self.at_work)
         if slots == 0 and not unsettled:
             del self._slots[queue]
         return new and slots > 0

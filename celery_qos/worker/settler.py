@@ -10,7 +10,7 @@ from kombu.log import get_logger
 from redis.exceptions import RedisError, ResponseError
 
 from ..notices import reason
-from ..store import Store, Tracked
+from ..store import IDS_PER_CALL, Store, Tracked
 
 __all__ = ('Settler',)
 
@@ -37,43 +37,105 @@ class _Outcome(NamedTuple):
     task: Optional[Tracked] = None
 
 
+class Batch(NamedTuple):
+    """Acks that somebody else sends, and then says what became of them."""
+
+    command: list
+    outcomes: list[_Outcome]
+
+
 class Settler:
     """Thread-safe; settling through it never raises for Redis's sake."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._outcomes: deque[_Outcome] = deque()
+        #: Batches that were handed out.
+        self._out: list[Batch] = []
+        #: Something else than an ack was gathered since all was sent: that waits for nobody.
+        self._mixed = False
+        #: When the oldest of what was gathered came, by `time.monotonic`.
+        self.since = 0.0
+        #: The kinds of acks, by queue.
+        self._acks: dict[str, _Kind] = {}
         self._lock = threading.Lock()
         self._retry_at = 0.0
 
     def settle(self, queue: str, entry_id: str) -> None:
-        self._outcomes.append(_Outcome(_Kind(queue, 'settle'), entry_id))
+        if not self._outcomes:
+            self.since = monotonic()
+        kind = self._acks.get(queue) or self._acks.setdefault(queue, _Kind(queue, 'settle'))
+        self._outcomes.append(_Outcome(kind, entry_id))
 
     def requeue(self, queue: str, entry_id: str, counted: bool) -> None:
-        self._outcomes.append(_Outcome(_Kind(queue, 'requeue counted' if counted else 'requeue'), entry_id))
+        self._add(_Outcome(_Kind(queue, 'requeue counted' if counted else 'requeue'), entry_id))
 
     def bury(self, queue: str, entry_id: str, reason: str) -> None:
-        self._outcomes.append(_Outcome(_Kind(queue, 'bury', reason), entry_id))
+        self._add(_Outcome(_Kind(queue, 'bury', reason), entry_id))
 
     def started(self, queue: str, consumer: str, task: Tracked) -> None:
         """The task runs: it leaves its slot, and is in flight until it is finished."""
-        self._outcomes.append(_Outcome(_Kind(queue, 'started', consumer), task.entry_id, task))
+        self._add(_Outcome(_Kind(queue, 'started', consumer), task.entry_id, task))
 
     def finished(self, queue: str, consumer: str, task: Tracked) -> None:
         """The task has ended, whether or not it had started."""
-        self._outcomes.append(_Outcome(_Kind(queue, 'finished', consumer), task.entry_id, task))
+        self._add(_Outcome(_Kind(queue, 'finished', consumer), task.entry_id, task))
+
+    def _add(self, outcome: _Outcome) -> None:
+        self._mixed = True
+        self._outcomes.append(outcome)
+
+    def __len__(self) -> int:
+        """How many were gathered and not sent."""
+        return len(self._outcomes)
+
+    @property
+    def only_acks(self) -> bool:
+        """Nothing else was gathered, and Redis did not refuse lately."""
+        return not self._mixed and not self._retry_at
 
     @property
     def unsent(self) -> list[tuple[str, str]]:
         """Queue and entry id of what Redis does not know yet; waits for a flush that is under way."""
         with self._lock:
-            return [(outcome.kind.queue, outcome.entry_id) for outcome in list(self._outcomes)]
+            return [(outcome.kind.queue, outcome.entry_id)
+                    for outcomes in (*(batch.outcomes for batch in self._out), list(self._outcomes))
+                    for outcome in outcomes]
+
+    def hand_out(self) -> list[Batch]:
+        """What was gathered, as commands that the caller sends; nothing where that is not for others to send."""
+        if not self._outcomes or not self.only_acks or not self._lock.acquire(blocking=False):
+            return []
+        try:
+            groups: dict[str, list[_Outcome]] = {}
+            for _ in range(min(len(self._outcomes), IDS_PER_CALL)):
+                outcome = self._outcomes.popleft()
+                if outcome.kind.act != 'settle':
+                    self._outcomes.appendleft(outcome)
+                    break
+                groups.setdefault(outcome.kind.queue, []).append(outcome)
+            batches = [Batch(self._store.settle_command(queue, [outcome.entry_id for outcome in outcomes]), outcomes)
+                       for queue, outcomes in groups.items()]
+            self._out += batches
+            return batches
+        finally:
+            self._lock.release()
+
+    def sent(self, batch: Batch) -> None:
+        """Redis took the batch."""
+        self._out = [each for each in self._out if each is not batch]
+
+    def take_back(self, batch: Batch) -> None:
+        """It is not known whether Redis took the batch: it is sent again, which changes nothing where it did."""
+        self._outcomes.extendleft(reversed(batch.outcomes))
+        self.sent(batch)
 
     def flush(self, last: bool = False) -> None:
         """Send what was gathered; the last time, also where Redis refused a moment ago, and wait for other flushes."""
         if not last and (not self._outcomes or (self._retry_at and monotonic() < self._retry_at)):
             return
         with self._lock:
+            self._mixed = False
             gathered = [self._outcomes.popleft() for _ in range(len(self._outcomes))]
             groups: dict[_Kind, list[_Outcome]] = {}
             for outcome in _without_started_that_ended(gathered):
@@ -92,6 +154,7 @@ class Settler:
             finally:
                 # Whatever ended it, such as a task's time limit or a signal to stop at once.
                 kept = [outcome for rest in groups.values() for outcome in rest]
+                self._mixed = self._mixed or bool(kept)
                 self._outcomes.extendleft(reversed(kept))
             if refusal:
                 self._postpone(len(kept), refusal)
