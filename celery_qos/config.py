@@ -103,7 +103,7 @@ class Egress(Options):
     #: Iterations in a row that moved nothing after which such a loop blocks.
     idle_threshold: int = option(1, whole())
     #: Seconds that it blocks, unless a task arrives.
-    idle_timeout: float = option(1.0, checks.number())
+    idle_timeout: float = option(10.0, checks.number())
 
 
 def _check_tenants(option: str, value: Any) -> dict[str, Tenant]:

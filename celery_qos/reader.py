@@ -24,8 +24,8 @@ __all__ = ('Reader',)
 
 logger = get_logger(__name__)
 
-#: How long the server holds a read that finds nothing, in ms. Below redis-py's default socket timeout of 5 s.
-BLOCK_MS = 2000
+#: How long the server holds a read that finds nothing, in ms; it may be 0.1 s late.
+BLOCK_MS = 4000
 #: Seconds after which a read without reply means that the connection is dead.
 READ_OVERDUE = 5.0
 #: Seconds that are left to a reply nevertheless, where nobody looked for it when it was due.

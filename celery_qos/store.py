@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from time import monotonic
 from typing import Any, NamedTuple, Optional, Union
 
 from redis import Redis
@@ -31,6 +32,8 @@ IDS_PER_CALL = 40
 _SLOW_IDS_PER_CALL = 12
 #: So often a worker has what one call left over done, before it leaves it to the sweep.
 _MOST_ROUNDS = 100
+#: Seconds for which the server holds a wait for the bell, and by which its reply may be late.
+BELL_SECONDS, BELL_OVERDUE = 10, 5.0
 #: Spelled namespaces that are kept.
 _MAX_NAMESPACES = 1000
 
@@ -122,6 +125,10 @@ class Store:
         #: Queue to its number of streams of egress, as the server said last.
         self._streams: dict[str, int] = {}
         self._notices = Notices()
+        #: What waits for the bells of these keys, since when.
+        self._bell: Any = None
+        self._bells: list[bytes] = []
+        self._bell_at = 0.0
 
     def namespace(self, queue: str) -> str:
         try:
@@ -456,17 +463,36 @@ class Store:
     def wait_bell(self, queues: Iterable[str], seconds: float) -> Optional[str]:
         """Wait until something is enqueued that a loop which sleeps must look at, for at most `seconds`.
 
+        The command outlives the wait: an idle worker sends one in `BELL_SECONDS` and not one for each thing it wakes for.
+
         Returns:
-            In which queue. None may come early: no command blocks as long as the connection's timeout.
+            In which queue. None may come early.
         """
         bells = {keys.bell(self.namespace(queue)).encode(): queue for queue in queues}
-        limit = self.client.get_connection_kwargs().get('socket_timeout')
-        if limit:
-            seconds = min(seconds, limit / 2)
-        # Redis 6.2 takes what is less than a millisecond for no limit.
-        seconds = max(seconds, 0.01)
-        rung: Any = self.client.blpop(list(bells), timeout=seconds)
-        return rung and bells[rung[0]]
+        if self._bells != list(bells):
+            self.leave_bell()
+            self._bell = Redis(connection_pool=self.client.connection_pool, single_connection_client=True)
+            self._bell.connection.send_command('BLPOP', *bells, BELL_SECONDS)
+            self._bells, self._bell_at = list(bells), monotonic()
+        try:
+            if not self._bell.connection.can_read(timeout=seconds):
+                if monotonic() - self._bell_at > BELL_SECONDS + BELL_OVERDUE:
+                    raise RedisConnectionError('no reply to BLPOP')
+                return None
+            rung = self._bell.connection.read_response()
+        except BaseException as exc:
+            self.leave_bell(lost=not isinstance(exc, ResponseError))
+            raise
+        self.leave_bell(lost=False)
+        return bells[rung[0]] if rung else None
+
+    def leave_bell(self, lost: bool = True) -> None:
+        """Wait for it no longer. `lost`: a reply may still come, so the connection is of no use any more."""
+        bell, self._bell, self._bells = self._bell, None, []
+        if bell is not None:
+            if lost:
+                bell.connection.disconnect()
+            bell.close()
 
     # -- settings
 

@@ -26,8 +26,6 @@ logger = get_logger(__name__)
 
 #: Seconds until the thread looks again, where no queue is consumed yet.
 FIRST_LOOK = 0.1
-#: Seconds by which an idle server may be late to end a wait: so much of it is slept through, to be there in time.
-SERVER_TICK = 0.1
 
 
 class Member:
@@ -121,6 +119,7 @@ class Member:
                 lease.active or lease.queues for lease in self._leases)
             if not self._thread_runs:
                 # Where sockets are gevent's, they are of the thread that made them, and the next one is another.
+                self._thread_store.leave_bell()
                 self._thread_store.client.connection_pool.disconnect()
             return self._thread_runs
 
@@ -141,6 +140,7 @@ class Member:
             if isinstance(exc, ResponseError) and not isinstance(exc, ReadOnlyError):
                 return True     # it may be of one queue only
             self._away = True
+            self._thread_store.leave_bell()
             self._rest(self._renew_at)
             return False
         except Exception:
@@ -192,7 +192,7 @@ class Member:
             self._rest(until)
             return
         try:
-            while (seconds := until - SERVER_TICK - monotonic()) > 0:
+            while (seconds := until - monotonic()) > 0:
                 if (queue := store.wait_bell(places, seconds)) is not None:
                     self._sweeper.wake(queue)
                     return

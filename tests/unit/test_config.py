@@ -61,7 +61,7 @@ class TestDefaults:
 
     def test_egress(self):
         assert {option.name: getattr(Egress(), option.name) for option in fields(Egress)} == {
-            'capacity': None, 'streams': 1, 'workers': 1, 'idle_threshold': 1, 'idle_timeout': 1.0}
+            'capacity': None, 'streams': 1, 'workers': 1, 'idle_threshold': 1, 'idle_timeout': 10.0}
 
     def test_config(self):
         assert Config().of('any') == QoS()
@@ -440,7 +440,7 @@ class TestStored:
 
     def test_without_options(self):
         assert self.stored() == {'queue': {
-            'algorithm': 'wrr', 'queues': [], 'streams': 1, 'workers': 1, 'idle_threshold': 1, 'idle_timeout': 1}}
+            'algorithm': 'wrr', 'queues': [], 'streams': 1, 'workers': 1, 'idle_threshold': 1, 'idle_timeout': 10}}
 
     def test_is_spelled_in_one_way(self):
         assert QoS(tenants={'a': Tenant(2, paused=True)}).stored['tenant:a'] == '{"paused":true,"weight":2.0}'
