@@ -178,10 +178,13 @@ class Reader:
         held = channel.held_for
         if held is not None:
             self._channel.poller.look_in(held)
-        if self.pending is not None or self._settling:
-            # What is gathered goes with the next read. Where that waits for tasks, it goes at once.
-            if held is None and not self._settling:
+        if self.pending is not None and held is None and not self._settling and len(self._settler):
+            # What is gathered goes with the next read, unless the one that is out still waits for tasks.
+            if self.pending.can_read(timeout=0):
+                self._take_replies()
+            else:
                 channel.flush()
+        if self.pending is not None or self._settling:
             return
         room = channel.qos.room - len(self._inbox)
         if held is not None:
@@ -327,7 +330,7 @@ class Reader:
             if monotonic() > end:
                 self._channel.connection.cycle.turn_again()
                 return
-            if len(self._settler):
+            if self.pending is None and not self._settling and len(self._settler):
                 self.exchange()
 
     def deliver_one(self) -> bool:

@@ -554,7 +554,7 @@ class Transport(kombu_redis.Transport):
     def register_with_event_loop(self, connection: Transport, loop: Any) -> None:
         before = set(loop.on_tick)
         super().register_with_event_loop(connection, loop)
-        self.cycle.enter_loop(loop, loop.on_tick - before)
+        self.cycle.enter_loop(loop, self, loop.on_tick - before)
         if not hasattr(self.cycle, '_discard_paused_connection'):
             self.cycle._on_connection_disconnect = self.cycle.forget_in(loop)
 
