@@ -104,7 +104,7 @@ class Poller(MultiChannelPoller):
         """There is something to settle: have a turn that sends it."""
         if self._loop is None and not self._in_poll and self._call_later is not None:
             # A green pool: the greenlet that drains waits for room in it, perhaps for hours.
-            channel.flush()
+            channel.reader.settle()
         else:
             self.wake()
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from queue import Empty
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Optional
@@ -48,6 +49,8 @@ class Reader:
         self._since = 0.0
         #: Acks that went out on the reader's connection, and whose replies come first.
         self._settling: deque[Batch] = deque()
+        #: Some greenlet is about to send.
+        self._sending = False
         #: When it was last looked whether a reply is there, and since when that happens all the time.
         self._looked = self._watched = 0.0
         self._asked: list[str] = []
@@ -184,22 +187,45 @@ class Reader:
                 self._take_replies()
             else:
                 channel.flush()
-        if self.pending is not None or self._settling:
+        if self.pending is not None or self._settling or self._sending:
             return
-        room = channel.qos.room - len(self._inbox)
+        room = self._room
         if held is not None:
             room -= len(self._settler)      # of those the server does not know yet
-        wanted = room > len(self._inbox) and self.queues and not self.closed
-        if not wanted or room < len(self._streams):
-            if held is None:
-                channel.flush()
-            if wanted and not self._inbox:
-                self._refill(room)
-            return
-        channel.connection.cycle.register_reader(channel)
-        self._read(room, self._settler.hand_out() if held is None else [])
+        # A read by itself waits until it brings as much as is left; with acks it costs next to nothing.
+        least = 0 if held is None and len(self._settler) else len(self._inbox)
+        wanted = room > least and self.queues and not self.closed
+        if wanted and room >= len(self._streams):
+            self._send(room, held is None)
         if held is None:
             channel.flush()     # what cannot go with a read
+        if wanted and room < len(self._streams) and not self._inbox:
+            self._refill(room)
+
+    def settle(self) -> None:
+        """As `exchange`, of acks only, by a pool's greenlet while the one that drains waits for room in the pool."""
+        room = self._room
+        if self._sending or self._settling:
+            self._channel.poller.look_in(TURN_SECONDS)
+        elif self.pending is None and room >= len(self._streams) > 0 and not self.closed:
+            # The greenlet that drains finds out what is wrong with a connection.
+            with suppress(*self._channel.connection_errors):
+                self._send(room, True)
+        else:
+            self._channel.flush()
+
+    @property
+    def _room(self) -> int:
+        return self._channel.qos.room - len(self._inbox)
+
+    def _send(self, room: int, acks: bool) -> None:
+        """Send the acks that were gathered, if they shall go, and a read."""
+        self._sending = True
+        try:
+            self._channel.connection.cycle.register_reader(self._channel)
+            self._read(room, self._settler.hand_out() if acks else [])
+        finally:
+            self._sending = False
 
     def _refill(self, room: int) -> None:
         """With less room than streams, take without waiting: a read's COUNT would hold for each stream alone."""
@@ -213,8 +239,7 @@ class Reader:
             return
         self._accept(taken)
         if len(taken) < room:
-            self._channel.connection.cycle.register_reader(self._channel)
-            self._read(room - len(taken), [])
+            self._send(room - len(taken), False)
 
     def _watch(self) -> None:
         """Raise where a reply is overdue."""
