@@ -232,7 +232,7 @@ class Poller(MultiChannelPoller):
 
     @property
     def fds(self) -> dict[int, Any]:
-        """What to poll; in an event loop, what it does not poll yet: in each turn, to ask for all costs 4% of prefork."""
+        """What to poll; in an event loop, what it does not poll yet: to ask for all in each turn is 4% of prefork."""
         fileno = self._woken.fileno()
         found = dict(super().fds)
         if fileno >= 0:

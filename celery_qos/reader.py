@@ -167,7 +167,11 @@ class Reader:
             self._channel.lease.lost = False
             self._channel.redeclare(self.queues)
         self.exchange()
-        self._deliver()
+        if self._deliver():
+            # A solo pool has run them, and the loop is about to wait.
+            self.exchange()
+            if self._inbox:
+                self._channel.connection.cycle.turn_again()
 
     def exchange(self) -> None:
         """Send the acks that are due, and ask for as many tasks as have room then.
@@ -180,7 +184,7 @@ class Reader:
         self._watch()
         held = channel.held_for
         if held is not None:
-            self._channel.poller.look_in(held)
+            self._channel.connection.cycle.look_in(held)
         if self.pending is not None and held is None and not self._settling and len(self._settler):
             # What is gathered goes with the next read, unless the one that is out still waits for tasks.
             if self.pending.can_read(timeout=0):
@@ -206,7 +210,7 @@ class Reader:
         """As `exchange`, of acks only, by a pool's greenlet while the one that drains waits for room in the pool."""
         room = self._room
         if self._sending or self._settling:
-            self._channel.poller.look_in(TURN_SECONDS)
+            self._channel.connection.cycle.look_in(TURN_SECONDS)
         elif self.pending is None and room >= len(self._streams) > 0 and not self.closed:
             # The greenlet that drains finds out what is wrong with a connection.
             with suppress(*self._channel.connection_errors):
@@ -344,19 +348,24 @@ class Reader:
         self._channel.redeclare(self.queues)
         self._channel.update_slots(self.queues)
 
-    def _deliver(self) -> None:
-        """In the event loop: pass on what is there, but let the loop turn between tasks that a solo pool runs here."""
-        if not self._inbox:
-            return
+    def _deliver(self) -> bool:
+        """In the event loop: pass on what is there, but let the loop turn between tasks that a solo pool runs here.
+
+        Returns:
+            Whether anything was passed on.
+        """
+        if not self._inbox or not self.deliver_one():
+            return False
         end = monotonic() + TURN_SECONDS
-        while self.deliver_one():
-            if not self._inbox:
-                return
+        while self._inbox:
             if monotonic() > end:
                 self._channel.connection.cycle.turn_again()
-                return
+                break
             if self.pending is None and not self._settling and len(self._settler):
                 self.exchange()
+            if not self.deliver_one():
+                break
+        return True
 
     def deliver_one(self) -> bool:
         """Pass the oldest delivery of the inbox on; False where there is none, or no room as the limit went down."""

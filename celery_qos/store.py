@@ -309,7 +309,7 @@ class Store:
         return sum(self._run('settle', queue, *some) for some in _batches(ids))
 
     def settle_command(self, queue: str, ids: list[str]) -> list:
-        """As `settle`, for who sends it by themselves: at most `IDS_PER_CALL`, and the server has to know the script."""
+        """As `settle`, for who sends it by themselves: at most `IDS_PER_CALL`. A server may not know the script yet."""
         return ['EVALSHA', script('settle').sha, 1, self.namespace(queue), *ids]
 
     def started(self, queue: str, consumer: str, tasks: Iterable[Tracked], lease_seconds: float = 60.0) -> int:
@@ -463,7 +463,7 @@ class Store:
     def wait_bell(self, queues: Iterable[str], seconds: float) -> Optional[str]:
         """Wait until something is enqueued that a loop which sleeps must look at, for at most `seconds`.
 
-        The command outlives the wait: an idle worker sends one in `BELL_SECONDS` and not one for each thing it wakes for.
+        The command outlives the wait: an idle worker sends one in `BELL_SECONDS`, not one for each thing it wakes for.
 
         Returns:
             In which queue. None may come early.

@@ -470,7 +470,7 @@ class Channel(kombu_redis.Channel):
     def send_held(self) -> None:
         """Send what was held for long enough, by a timer, and see to the rest."""
         if (seconds := self.held_for) is not None:
-            self.poller.look_in(seconds)
+            self.connection.cycle.look_in(seconds)
         else:
             self.flush()
 
