@@ -185,11 +185,11 @@ class Reader:
         held = channel.held_for
         if held is not None:
             self._channel.connection.cycle.look_in(held)
-        if self.pending is not None and held is None and not self._settling and len(self._settler):
+        if held is None and len(self._settler) and (self.pending is not None or self._settling):
             # What is gathered goes with the next read, unless the one that is out still waits for tasks.
-            if self.pending.can_read(timeout=0):
+            if self.client.connection.can_read(timeout=0):
                 self._take_replies()
-            else:
+            if self.pending is not None and not self._settling or self._settler.since + TURN_SECONDS < monotonic():
                 channel.flush()
         if self.pending is not None or self._settling or self._sending:
             return
@@ -283,6 +283,7 @@ class Reader:
             if not self.deliver_one():
                 raise Empty()
         else:
+            self.exchange()     # what a solo pool has run must be settled before it runs the next
             self._deliver()
         return True
 
@@ -359,6 +360,8 @@ class Reader:
         end = monotonic() + TURN_SECONDS
         while self._inbox:
             if monotonic() > end:
+                # The next one may take as long: no ack waits for it.
+                self._settler.since = 0.0
                 self._channel.connection.cycle.turn_again()
                 break
             if self.pending is None and not self._settling and len(self._settler):

@@ -57,22 +57,23 @@ class QoS(virtual.QoS):
 
     channel: Channel
 
+    # Its room is there before the loop, woken by a pool's thread, looks how much there is.
+
     def ack(self, delivery_tag: str) -> None:
+        self._quick_ack(delivery_tag)
         self.channel.settle(delivery_tag)
-        super().ack(delivery_tag)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        self._quick_ack(delivery_tag)
         if requeue:
             self.channel.requeue(delivery_tag, counted=True)
         else:
-            self.bury(delivery_tag, 'rejected')
-            return
-        self._quick_ack(delivery_tag)
+            self.channel.bury(delivery_tag, 'rejected')
 
     def bury(self, delivery_tag: str, reason: str) -> None:
         """As a reject for good, but the dead letter says why."""
-        self.channel.bury(delivery_tag, reason)
         self._quick_ack(delivery_tag)
+        self.channel.bury(delivery_tag, reason)
 
     def restore_unacked(self) -> list:
         """Hand back everything; the deliveries do not count as failed."""
