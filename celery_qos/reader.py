@@ -355,9 +355,9 @@ class Reader:
         Returns:
             Whether anything was passed on.
         """
-        if not self._inbox or not self.deliver_one():
-            return False
         end = monotonic() + TURN_SECONDS
+        if not self.deliver_one():
+            return False
         while self._inbox:
             if monotonic() > end:
                 # The next one may take as long: no ack waits for it.
