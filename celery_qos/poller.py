@@ -186,6 +186,7 @@ class Poller(MultiChannelPoller):
         return super().on_readable(fileno)
 
     def handle_event(self, fileno: int, event: int) -> Any:
+        self._in_poll = False       # what is delivered now may have to wait for room in a green pool
         if fileno == self._woken.fileno():
             self._on_wakeup()
             return True
