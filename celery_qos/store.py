@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from time import monotonic
 from typing import Any, NamedTuple, Optional, Union
@@ -460,10 +460,14 @@ class Store:
         """Let another one loop."""
         self.client.zrem(keys.sweepers(self.namespace(queue)), sweeper)
 
-    def wait_bell(self, queues: Iterable[str], seconds: float) -> Optional[str]:
+    def wait_bell(self, queues: Iterable[str], seconds: float,
+                  wait: Optional[Callable[[Any, float], None]] = None) -> Optional[str]:
         """Wait until something is enqueued that a loop which sleeps must look at, for at most `seconds`.
 
         The command outlives the wait: an idle worker sends one in `BELL_SECONDS`, not one for each thing it wakes for.
+
+        Arguments:
+            wait: waits until a socket is readable, for so many seconds.
 
         Returns:
             In which queue. None may come early.
@@ -475,11 +479,14 @@ class Store:
             self._bell.connection.send_command('BLPOP', *bells, BELL_SECONDS)
             self._bells, self._bell_at = list(bells), monotonic()
         try:
-            if not self._bell.connection.can_read(timeout=seconds):
+            connection = self._bell.connection
+            if wait is not None and not connection.can_read(timeout=0):
+                wait(connection._sock, seconds)
+            if not connection.can_read(timeout=0 if wait else seconds):
                 if monotonic() - self._bell_at > BELL_SECONDS + BELL_OVERDUE:
                     raise RedisConnectionError('no reply to BLPOP')
                 return None
-            rung = self._bell.connection.read_response()
+            rung = connection.read_response()
         except BaseException as exc:
             self.leave_bell(lost=not isinstance(exc, ResponseError))
             raise

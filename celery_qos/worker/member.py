@@ -193,7 +193,7 @@ class Member:
             return
         try:
             while (seconds := until - monotonic()) > 0:
-                if (queue := store.wait_bell(places, seconds)) is not None:
+                if (queue := store.wait_bell(places, seconds, native.wait_readable)) is not None:
                     self._sweeper.wake(queue)
                     return
         except ResponseError as exc:

@@ -5,21 +5,21 @@ A lease must be renewed while a task keeps the event loop busy, so its thread mu
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from typing import Any
 
-__all__ = ('start_thread', 'allocate_lock')
+__all__ = ('start_thread', 'allocate_lock', 'wait_readable')
 
 
-def _original(name: str) -> Any:
-    """`name` of the module ``_thread``, as it was before any monkey patching."""
+def _original(name: str, module: str = '_thread') -> Any:
+    """`name` of the module, as it was before any monkey patching."""
     if 'gevent.monkey' in sys.modules:
         from gevent.monkey import get_original
-        return get_original('_thread', name)
+        return get_original(module, name)
     if 'eventlet.patcher' in sys.modules:
         from eventlet.patcher import original
-        return getattr(original('_thread'), name)
-    import _thread
-    return getattr(_thread, name)
+        return getattr(original(module), name)
+    return getattr(import_module(module), name)
 
 
 def start_thread(function: Any) -> None:
@@ -29,3 +29,13 @@ def start_thread(function: Any) -> None:
 
 def allocate_lock() -> Any:
     return _original('allocate_lock')()
+
+
+def wait_readable(sock: Any, seconds: float) -> None:
+    """Wait until there is something to read, in this thread only.
+
+    A greenlet that waits in a thread of its own as the interpreter ends has gevent crash now and then.
+    """
+    poll = _original('poll', 'select')()
+    poll.register(sock.fileno(), 1)     # POLLIN
+    poll.poll(max(0, int(seconds * 1000) + 1))
