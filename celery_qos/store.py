@@ -103,7 +103,7 @@ class Sweep(NamedTuple):
     due_ms: Optional[int] = None
     idle_threshold: int = 1
     #: In seconds.
-    idle_timeout: float = 1.0
+    idle_timeout: float = 10.0
     #: Tasks that will not run, of which Celery is to be told.
     discarded: int = 0
     recoveries: tuple[Recovery, ...] = ()

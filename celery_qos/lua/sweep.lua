@@ -80,5 +80,5 @@ for _, times in ipairs({keys.LEASES, keys.PARKED, keys.DELAYED}) do
   if time and time < math.huge and (due < 0 or time - now < due) then due = math.max(0, time - now) end
 end
 egress.forget_idle()
-return {1, moved, due, keys.whole(loops[2], 1, 1, 2 ^ 31), math.floor(keys.number(loops[3], 1, 0, 2 ^ 31) * 1000),
+return {1, moved, due, keys.whole(loops[2], 1, 1, 2 ^ 31), math.floor(keys.number(loops[3], 10, 0, 2 ^ 31) * 1000),
   redis.call('XLEN', keys.DISCARDED), unpack(reply)}

@@ -139,7 +139,7 @@ def test_worker_disable_prefetch(server):
 def test_inspect_and_control(server, pool):
     ledger = Ledger(server)
     with ledger.worker(pool, 2) as worker:
-        inspect = ledger.app.control.inspect(timeout=5, limit=1)
+        inspect = ledger.app.control.inspect(timeout=15, limit=1)
         for number in range(6):
             ledger.send('t', f'{number}', seconds=4, task='late')
         ledger.until('start', 2)

@@ -19,7 +19,7 @@ function change.derive(before)
     'capacity', queue.capacity or '', 'streams', streams, 'shards', shards, 'workers', tonumber(queue.workers) or 1,
     'max_deliveries', tonumber(queue.max_deliveries) or 5,
     'max_dead_letters', tonumber(queue.max_dead_letters) or 100000,
-    'idle_threshold', tonumber(queue.idle_threshold) or 1, 'idle_timeout', tonumber(queue.idle_timeout) or 1)
+    'idle_threshold', tonumber(queue.idle_threshold) or 1, 'idle_timeout', tonumber(queue.idle_timeout) or 10)
 
   local declared, former = {}, {}
   for _, name in ipairs(names) do declared[name] = true end
