@@ -10,7 +10,7 @@ NOW, INTERVAL = 100.0, 3.0
 
 
 def sweep(**changes):
-    return Sweep(**{'holds': True, **changes})
+    return Sweep(**{'holds': True, 'idle_timeout': 1.0, **changes})
 
 
 def waits(*sweeps):
