@@ -55,7 +55,7 @@ class Queue:
         """As the transport does."""
         name = f'{next(self._numbers):036}'
         self.store.enqueue(QUEUE, tenant, 0, {'tenant': tenant, 'body': PAYLOAD}, message_id=name,
-                           remember_seconds=REMEMBER, task_id=name, first=True)
+                           remember_seconds=REMEMBER, task_id=name)
 
     def fill(self, tenants: Iterable[str], expires_ms: Optional[int] = None, due_ms: Optional[int] = None) -> None:
         """A task for each of `tenants`, without waiting for replies."""

@@ -33,8 +33,6 @@ class Publication(NamedTuple):
     task_id: str = ''
     #: It is delayed until then, in ms of the server's clock.
     due_ms: Optional[int] = None
-    #: Nobody published its id before, so there is no need to look.
-    first: bool = False
 
     @property
     def arguments(self) -> list:
@@ -48,8 +46,6 @@ class Publication(NamedTuple):
             details['percent'] = float(self.percent)
         if self.exempt:
             details['exempt'] = True
-        if self.message_id and not self.first:
-            details['again'] = True
         if self.due_ms is not None:
             details.update(due=self.due_ms, id=self.task_id)
         arguments = [self.tenant, self.priority, self.message_id, int((self.remember_seconds or 0) * 1000),

@@ -1,18 +1,17 @@
 """Puts tasks into their queues: one in a round trip, or all of a group."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Union
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 from celery.canvas import group
 from kombu.log import get_logger
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from . import tenant
 from .codec import due_ms, encode
-from .errors import ConfigError
+from .errors import ConfigError, QoSError
 from .evaluators import percent_of
 from .publication import Publication
 
@@ -32,6 +31,16 @@ class _Item(NamedTuple):
     message: dict[str, Any]
 
 
+class _Gathered(list):
+    """Items that go out together; of the thread that made it."""
+
+    def __init__(self, items: Iterable[_Item] = ()) -> None:
+        super().__init__(items)
+        self.owner = get_ident()
+        #: What keeps one of them out for good, the first time that something did.
+        self.refusal: Optional[QoSError] = None
+
+
 class Publisher:
     """The way of a channel's tasks into the store.
 
@@ -42,7 +51,7 @@ class Publisher:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         #: What is gathered to be sent at once; None where each task is sent by itself.
-        self.gathered: Optional[list[_Item]] = None
+        self.gathered: Optional[_Gathered] = None
 
     def put(self, queue: str, message: dict[str, Any], priority: int) -> None:
         """Enqueue a task, or gather it.
@@ -51,28 +60,33 @@ class Publisher:
             QoSError, redis.RedisError: it was not enqueued.
         """
         item = _Item(self._publication(queue, message, priority), message)
-        if self.gathered is None:
-            self.enqueue([item])
+        gathered = self.gathered
+        if gathered is not None and gathered.owner == get_ident():
+            gathered.append(item)
         else:
-            self.gathered.append(item)
+            self.enqueue(_Gathered([item]))
 
-    def enqueue(self, items: list[_Item]) -> None:
-        """Enqueue all of `items`, whatever becomes of some; `items` is empty then.
+    def enqueue(self, items: _Gathered) -> None:
+        """Enqueue all of `items`, whatever becomes of some. Those stay in it that may be enqueued by another try.
 
         Raises:
-            redis.ConnectionError, redis.TimeoutError: `items` can be enqueued again.
-            QoSError, redis.RedisError: what kept the first of those out that are not enqueued.
+            redis.RedisError: there are such.
+            QoSError: what keeps one of them out for good, where all others are enqueued.
         """
-        try:
-            outcomes = self._channel.store.enqueue_all([item.publication for item in items])
-        except (RedisConnectionError, RedisTimeoutError):
-            items[:] = [item._replace(publication=item.publication._replace(first=False)) for item in items]
-            raise
-        failed = [(item, outcome) for item, outcome in zip(items, outcomes) if isinstance(outcome, Exception)]
-        items.clear()
-        errors = [error for item, outcome in failed if (error := self._second_try(item, outcome))]
-        if errors:
-            raise errors[0]
+        left: list[_Item] = []
+        error: Optional[Exception] = None
+        for item, outcome in zip(items, self._channel.store.enqueue_all([item.publication for item in items])):
+            failure = self._second_try(item, outcome) if isinstance(outcome, Exception) else None
+            if isinstance(failure, QoSError):
+                items.refusal = items.refusal or failure
+            elif failure is not None:
+                left.append(item)
+                error = error or failure
+        items[:] = left
+        if error is not None:
+            raise error
+        if items.refusal is not None:
+            raise items.refusal
 
     def _publication(self, queue: str, message: dict[str, Any], priority: int) -> Publication:
         headers, properties = message.get('headers') or {}, message['properties']
@@ -81,14 +95,13 @@ class Publisher:
         # A retry was admitted before: refused now, it would be lost.
         retries = headers.get('retries')
         # Kombu publishes the same properties again where a try failed and it may or may not have reached Redis.
-        first = 'deduplication_id' not in properties
         message_id = properties.setdefault('deduplication_id', properties['delivery_tag'])
         return Publication(
             queue, key, priority, encode(message, key), sub_queue,
             percent=percent_of(options.evaluate, message) if options.evaluate and not sub_queue else None,
             exempt=isinstance(retries, int) and retries > 0, message_id=str(message_id),
             remember_seconds=options.deduplication_seconds, task_id=str(headers.get('id') or ''),
-            due_ms=due_ms(message), first=first)
+            due_ms=due_ms(message))
 
     def _second_try(self, item: _Item, error: Exception) -> Optional[Exception]:
         """Where the error can be helped. Returns the one that is left."""
@@ -106,7 +119,6 @@ class Publisher:
             publication = publication._replace(sub_queue='', percent=percent)
         else:
             return error
-        outcome: Union[str, Exception]
         outcome, = channel.store.enqueue_all([publication])
         return outcome if isinstance(outcome, Exception) else None
 
@@ -120,7 +132,7 @@ class _Batch:
 
     def __init__(self, producer: Any, policy: Optional[dict[str, Any]]) -> None:
         self._producer, self._policy = producer, policy
-        self._items: list[_Item] = []
+        self._items = _Gathered()
 
     def gather(self) -> None:
         """The producer's channel is another one once a connection was lost."""
@@ -130,7 +142,12 @@ class _Batch:
         send: Callable[[], None] = self._send
         if self._policy is not None:
             send = self._producer.connection.ensure(self._producer, send, **self._policy)
-        send()
+        try:
+            send()
+        except BaseException:
+            # Whoever published them is told; they are not to follow later.
+            self._items.clear()
+            raise
 
     def flush_if_full(self) -> None:
         if len(self._items) >= MOST_AT_ONCE:

@@ -317,14 +317,20 @@ class Reader:
 
     def _take_reply(self, connection: Any) -> None:
         """Put the reply of the read that is out into the inbox."""
-        self.pending = None
+        asked, takes = self._asked, self._takes
         try:
             reply = connection.read_response()
+            refusal = None
         except ResponseError as exc:
-            self._on_refusal(exc)
+            refusal = exc
+        finally:
+            # Not before: other greenlets run while the rest of a long reply comes.
+            self.pending = None
+        if refusal:
+            self._on_refusal(refusal)
             return
-        deliveries = self._channel.store.parse_read(self._asked, reply)
-        if self._takes:
+        deliveries = self._channel.store.parse_read(asked, reply)
+        if takes:
             self._accept(deliveries)
         for delivery in deliveries:
             self._seen[delivery.queue, delivery.stream] = delivery.entry_id

@@ -278,9 +278,8 @@ class Store:
         try:
             replies = enqueue.batch(self._wire, calls)
         except (RedisConnectionError, RedisTimeoutError):
-            # The connection may have been idle for too long. What was sent may have arrived.
-            again = [each._replace(first=False) for each in publications]
-            replies = enqueue.batch(self._wire, [(names, each.arguments) for (names, _), each in zip(calls, again)])
+            # The connection may have been idle for too long.
+            replies = enqueue.batch(self._wire, calls)
         return [self._outcome(each, reply) for each, reply in zip(publications, replies)]
 
     def _outcome(self, publication: Publication, reply: Any) -> Union[str, Exception]:

@@ -49,17 +49,19 @@ class Wire:
             connection.disconnect()
             self._pool.release(connection)
             raise
-        self._kept.append((connection, os.getpid()))
-        while len(self._kept) > 1:
-            self._pool.release(self._kept.pop()[0])
+        if self._kept or self._pool.max_connections < 2:
+            self._pool.release(connection)
+        else:
+            self._kept.append((connection, os.getpid()))
         return replies
 
     def _take(self) -> Any:
-        while self._kept:
+        try:
             connection, pid = self._kept.pop()
-            if pid == os.getpid():
-                return connection
-        return self._pool.get_connection(*_COMMAND)
+        except IndexError:
+            pid = None
+        # What a forked child finds is its parent's.
+        return connection if pid == os.getpid() else self._pool.get_connection(*_COMMAND)
 
 
 def _reply(connection: Any) -> Any:

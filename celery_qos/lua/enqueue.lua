@@ -1,8 +1,7 @@
 -- Put a task into its tenant's stream, or among the delayed ones, and dispatch.
 -- KEYS: namespace. ARGV: tenant, priority (0 is served first), the message's id or '', for how many ms that is remembered,
 -- details as a JSON object or '' for none, then the entry's fields and values. Details: `named`, the sub-queue it names;
--- `percent`, its priority; `exempt` where no capacity limits it; `again` where it may have been published before; `id`, the
--- task's; `due`, in ms.
+-- `percent`, its priority; `exempt` where no capacity limits it; `id`, the task's; `due`, in ms.
 -- Returns egress where the task went straight there, waits where it had to queue up, dropped where the tenant's oldest
 -- had to go for it, delayed, expired, seen where the message was published before; or {'full', on_full, sub-queue,
 -- capacity} where it was not taken; {'unknown', sub-queues...} where there is no such sub-queue;
@@ -28,6 +27,7 @@ end
 -- The fast path. In a plain queue, a task that queues up behind others of its tenant changes nothing else; one that
 -- finds a free slot and nobody waiting goes there. Returns nil where it does neither.
 local function put_plainly()
+  if seen.before(message, window) then return redis.status_reply('seen') end
   local id, outcome
   if redis.call('HEXISTS', keys.WAITING, ':' .. tenant) == 1 then
     outcome, id = 'waits', append(keys.TENANT .. ':' .. priority .. '::' .. tenant)
@@ -69,7 +69,7 @@ end
 local details, fields = ARGV[5] ~= '' and cjson.decode(ARGV[5]) or {}, {unpack(ARGV, 6)}
 local named, percent, due = details.named or '', details.percent, details.due
 priority = tonumber(priority)
-if details.again and seen.before(message, window) then return redis.status_reply('seen') end
+if seen.before(message, window) then return redis.status_reply('seen') end
 settings.load_settings(tenant)
 if settings.queue.schema and settings.queue.schema ~= keys.SCHEMA then return {'schema', settings.queue.schema} end
 if settings.queue.leaving and redis.call('EXISTS', keys.WAITING) == 0 then

@@ -67,8 +67,7 @@ def test_payload_crosses_once_to_the_worker(broker):
     assert total(found.for_tasks.sent) < 100 * ASKING, f'\n{found.trips}'
 
 
-@pytest.mark.parametrize('late', [False, True], ids=['early', 'late'])
-@pytest.mark.parametrize('pool', ['solo', 'threads', 'gevent', 'prefork'])
+@pytest.mark.parametrize('pool, late', [('solo', True), ('threads', False), ('gevent', False), ('prefork', True)])
 def test_read_and_settle_at_prefetch_1_are_two_round_trips(broker, pool, late):
     found = Drain(pool, 1, 1, late, 200).counted(broker)
 
@@ -76,8 +75,7 @@ def test_read_and_settle_at_prefetch_1_are_two_round_trips(broker, pool, late):
     assert total(found.for_tasks.turns) <= 2 * 200 + BESIDE, f'\n{found.trips}'
 
 
-@pytest.mark.parametrize('late', [False, True], ids=['early', 'late'])
-@pytest.mark.parametrize('pool', ['solo', 'threads', 'gevent', 'prefork'])
+@pytest.mark.parametrize('pool, late', [('solo', False), ('threads', True), ('gevent', True), ('prefork', False)])
 def test_read_and_settle_at_prefetch_8_are_half_a_round_trip(broker, pool, late):
     """On a machine that is busy with something else, some acks have waited for others for as long as they may."""
     found = Drain(pool, 2, 4, late, 400).counted(broker)

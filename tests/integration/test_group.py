@@ -1,9 +1,11 @@
 """The tasks of a group are published together."""
 from __future__ import annotations
 
+from threading import Thread, Timer
+
 import pytest
 from celery import Celery, chord, group, signals
-from kombu.exceptions import EncodeError
+from kombu.exceptions import EncodeError, OperationalError
 
 from benchmarks.brokers import QosBroker
 from benchmarks.wire import Wired
@@ -98,6 +100,54 @@ def test_each_enters_once_where_the_replies_are_lost(server, redis):
         finally:
             signals.before_task_publish.disconnect(pause)
         assert bodies(app, redis) == [0, 1, 2]
+
+
+def test_none_is_lost_in_silence_where_the_server_refuses_them(server, redis):
+    with make_app(server.url('qos')) as app:
+        app.conf.task_publish_retry_policy['max_retries'] = 1
+        work = app.tasks['work']
+        work.delay('a', 0)
+        redis.config_set('maxmemory', 1)
+        try:
+            with pytest.raises(OperationalError, match='maxmemory'):
+                group(work.s('a', number) for number in range(1, 4)).delay()
+        finally:
+            redis.config_set('maxmemory', 0)
+        group(work.s('a', number) for number in range(4, 6)).delay()
+        assert bodies(app, redis) == [0, 4, 5]
+
+
+def test_each_enters_once_where_the_server_refuses_them_for_a_moment(server, redis):
+    with make_app(server.url('qos')) as app:
+        work = app.tasks['work']
+        work.delay('a', 0)
+        redis.config_set('min-replicas-to-write', 1)
+        later = Timer(0.5, redis.config_set, ('min-replicas-to-write', 0))
+        later.start()
+        try:
+            group(work.s('a', number) for number in range(1, 4)).delay()
+        finally:
+            later.join()
+        assert bodies(app, redis) == [0, 1, 2, 3]
+
+
+def test_what_another_thread_publishes_meanwhile_is_published_at_once(app, redis):
+    work = app.tasks['work']
+
+    def publish_in_a_thread(headers, body, **kwargs):
+        if body[0][1] == 1:
+            thread = Thread(target=work.apply_async, args=(('b', 2),), kwargs={'producer': producer})
+            thread.start()
+            thread.join()
+            assert bodies(app, redis, 'b') == [2] and bodies(app, redis) == []
+
+    signals.before_task_publish.connect(publish_in_a_thread)
+    try:
+        with app.producer_pool.acquire(block=True) as producer:
+            group(work.s('a', 0), work.s('a', 1)).apply_async(producer=producer)
+    finally:
+        signals.before_task_publish.disconnect(publish_in_a_thread)
+    assert bodies(app, redis) == [0, 1] and bodies(app, redis, 'b') == [2]
 
 
 def test_another_transport_is_left_alone(app):

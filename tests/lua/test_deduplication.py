@@ -64,6 +64,7 @@ def test_what_comes_as_a_turn_begins_does_not_go_with_the_turn_before_last(hand,
     hand.put('a', message_id='old', remember_seconds=60)
     key, = [each for each in (keys.published(hand.ns, 0), keys.published(hand.ns, 1)) if hand.redis.exists(each)]
     hand.redis.pexpire(key, left_ms)
+    hand.redis.hdel(keys.state(hand.ns), 'published')       # a turn begins
     hand.put('a', **ONCE)
     assert hand.redis.hkeys(key) == [b'm']
     assert hand.redis.pttl(key) > 119_000
