@@ -49,6 +49,8 @@ class Reader:
         self._since = 0.0
         #: Acks that went out on the reader's connection, and whose replies come first.
         self._settling: deque[Batch] = deque()
+        #: Acks were taken on this connection, so the server knows the script.
+        self._settles = False
         #: Some greenlet is about to send.
         self._sending = False
         #: When it was last looked whether a reply is there, and since when that happens all the time.
@@ -124,7 +126,7 @@ class Reader:
 
     def forget_replies(self) -> None:
         """None will come any more."""
-        self.pending = None
+        self.pending, self._settles = None, False
         while self._settling:
             self._settler.take_back(self._settling.pop())
 
@@ -207,11 +209,14 @@ class Reader:
             self._refill(room)
 
     def settle(self) -> None:
-        """As `exchange`, of acks only, by a pool's greenlet while the one that drains waits for room in the pool."""
+        """As `exchange`, of acks only, by a pool's greenlet while the one that drains waits for room in the pool.
+
+        That may take hours, and nobody reads the replies meanwhile.
+        """
         room = self._room
         if self._sending or self._settling:
             self._channel.connection.cycle.look_in(TURN_SECONDS)
-        elif self.pending is None and room >= len(self._streams) > 0 and not self.closed:
+        elif self._settles and self.pending is None and room >= len(self._streams) > 0 and not self.closed:
             # The greenlet that drains finds out what is wrong with a connection.
             with suppress(*self._channel.connection_errors):
                 self._send(room, True)
@@ -279,12 +284,12 @@ class Reader:
     def on_readable(self) -> bool:
         """A reply is there. The event loop takes all of it; a synchronous drain, one delivery a call."""
         self._take_replies()
-        if self._channel.connection.cycle.drains:
-            if not self.deliver_one():
-                raise Empty()
-        else:
-            self.exchange()     # what a solo pool has run must be settled before it runs the next
+        # Whoever gets the next task may run it here, or wait for room in a green pool: no ack waits for that.
+        self.exchange()
+        if not self._channel.connection.cycle.drains:
             self._deliver()
+        elif not self.deliver_one():
+            raise Empty()
         return True
 
     def _take_replies(self) -> None:
@@ -299,9 +304,10 @@ class Reader:
                 try:
                     connection.read_response()
                     self._settler.sent(self._settling.popleft())
+                    self._settles = True
                 except ResponseError:
                     self._settler.take_back(self._settling.popleft())
-                    refused = True
+                    self._settles, refused = False, True
                 if not connection.can_read(timeout=0):
                     break
             else:
