@@ -63,10 +63,11 @@ class QoS(virtual.QoS):
         self._quick_ack(delivery_tag)
         self.channel.settle(delivery_tag)
 
-    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+    def reject(self, delivery_tag: str, requeue: bool = False, counted: bool = True) -> None:
+        """`counted`: the delivery failed."""
         self._quick_ack(delivery_tag)
         if requeue:
-            self.channel.requeue(delivery_tag, counted=True)
+            self.channel.requeue(delivery_tag, counted)
         else:
             self.channel.bury(delivery_tag, 'rejected')
 

@@ -117,8 +117,10 @@ def _end(message: Any, exc: Exception, blamed: bool) -> None:
         message.channel.qos.bury(message.delivery_tag, f'malformed: {text}')
         message._state = 'REJECTED'
     else:
-        # Too often, and it is a dead letter too.
-        message.requeue()
+        # Too often, and it is a dead letter too. What a signal's handler throws in gevent's hub is not its doing.
+        counted = not type(exc).__module__.startswith('gevent.')
+        message.channel.qos.reject(message.delivery_tag, requeue=True, counted=counted)
+        message._state = 'REQUEUED'
     for request in list(state.requests.values()):
         if request.message is message:
             state.task_ready(request)
