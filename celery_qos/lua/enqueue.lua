@@ -15,7 +15,16 @@ local function append(stream)
   return redis.call('XADD', stream, '*', unpack(ARGV, 6))
 end
 
+if seen.before(message, window) then return redis.status_reply('seen') end
 local state = {}
+
+-- Append the entry to the tenant's stream, and count it. Returns its id.
+local function queue_up()
+  local id = append(keys.tenant_stream(':' .. tenant, priority))
+  keys.add(keys.WAITING, ':' .. tenant, '1')
+  keys.add(keys.STATE, 'waiting', '1')
+  return id
+end
 
 -- The task is in the entry `id`.
 local function remember(id, outcome)
@@ -27,18 +36,10 @@ end
 -- The fast path. In a plain queue, a task that queues up behind others of its tenant changes nothing else; one that
 -- finds a free slot and nobody waiting goes there. Returns nil where it does neither.
 local function put_plainly()
-  if seen.before(message, window) then return redis.status_reply('seen') end
-  local id, outcome
-  if redis.call('HEXISTS', keys.WAITING, ':' .. tenant) == 1 then
-    outcome, id = 'waits', append(keys.TENANT .. ':' .. priority .. '::' .. tenant)
-    keys.add(keys.WAITING, ':' .. tenant, '1')
-    keys.add(keys.STATE, 'waiting', '1')
-  elseif tonumber(state[2] or 0) > redis.call('XLEN', keys.EGRESS) and redis.call('EXISTS', keys.READY .. ':') == 0 then
-    outcome, id = 'egress', append(keys.EGRESS)
-  else
-    return nil
+  if redis.call('HEXISTS', keys.WAITING, ':' .. tenant) == 1 then return remember(queue_up(), 'waits') end
+  if tonumber(state[2] or 0) > redis.call('XLEN', keys.EGRESS) and redis.call('EXISTS', keys.READY .. ':') == 0 then
+    return remember(append(keys.EGRESS), 'egress')
   end
-  return remember(id, outcome)
 end
 
 if ARGV[5] == '' and ARGV[6] ~= 'expires' and not string.find(tenant, keys.PART, 1, true) then
@@ -58,9 +59,7 @@ if state[1] and tonumber(state[2] or 0) <= redis.call('XLEN', keys.EGRESS) then
   -- It is the first of its tenant to wait.
   redis.call('ZCARD', keys.READY .. ':')
   redis.call('ZCARD', keys.FINISH .. ':')
-  local id = append(keys.TENANT .. ':' .. priority .. '::' .. tenant)
-  keys.add(keys.WAITING, ':' .. tenant, '1')
-  keys.add(keys.STATE, 'waiting', '1')
+  local id = queue_up()
   settings.load_settings()
   fair.add('', ':' .. tenant)
   return remember(id, 'waits')
@@ -69,7 +68,6 @@ end
 local details, fields = ARGV[5] ~= '' and cjson.decode(ARGV[5]) or {}, {unpack(ARGV, 6)}
 local named, percent, due = details.named or '', details.percent, details.due
 priority = tonumber(priority)
-if seen.before(message, window) then return redis.status_reply('seen') end
 settings.load_settings(tenant)
 if settings.queue.schema and settings.queue.schema ~= keys.SCHEMA then return {'schema', settings.queue.schema} end
 if settings.queue.leaving and redis.call('EXISTS', keys.WAITING) == 0 then

@@ -28,10 +28,6 @@ function keys.running(consumer)
   return NS .. ':running:' .. consumer
 end
 
-function keys.tenant_stream(id, priority)
-  return NS .. ':tenant:' .. priority .. ':' .. id
-end
-
 -- The number that `text` is, within these bounds; `default` where it is none, as it was set by hand.
 function keys.number(text, default, least, most)
   local value = tonumber(text or nil)

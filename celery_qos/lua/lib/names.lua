@@ -1,4 +1,4 @@
--- The keys of a queue's shard that have one name; celery_qos/keys.py spells them alike and says what each holds.
+-- The keys of a queue's shard that the hot scripts go by; celery_qos/keys.py spells them alike and says what each holds.
 local NS = KEYS[1]
 local keys = {
   -- Version of this layout; celery_qos/store.py says the same. Who changes it in place drops `plain` from the state.
@@ -20,6 +20,10 @@ setmetatable(keys, {__index = function(_, name)
   keys[name] = key
   return key
 end})
+
+function keys.tenant_stream(id, priority)
+  return NS .. ':tenant:' .. priority .. ':' .. id
+end
 
 -- Add to a count, and return it. One that is no number, as it was set by hand, counts as 0.
 function keys.add(key, field, count)

@@ -10,7 +10,8 @@ function seen.before(id, window)
   return redis.call('HEXISTS', keys.PUBLISHED .. ':0', id) == 1 or redis.call('HEXISTS', keys.PUBLISHED .. ':1', id) == 1
 end
 
--- `window` and `now`, the server's time, are in ms; `window` is text, as it came. `begun`: what this returned last, if that is known; it spares looking whose turn it is.
+-- `window` and `now`, the server's time, are in ms; `window` is text, as it came. `begun`: what this returned last, if
+-- that is known; it spares looking whose turn it is.
 function seen.remember(id, window, now, begun)
   if id == '' or window == '0' then return begun end
   local turn = math.floor(now / window)

@@ -4,13 +4,16 @@
 -- include names
 local turns = {}
 
+-- Of the one node that a plain queue has.
+local READY, FINISH = keys.READY .. ':', keys.FINISH .. ':'
+
 -- How many tasks one call moves; the rest is for lib/dispatch.lua.
 turns.MOST = 50
 
 -- Those who may be served next, in the order of their turns: as many as there are `free` slots, for no more can be.
 -- `options_of` merges what is said of a tenant; nil where nothing is said of any. Returns nil where one has a limit.
 local function candidates_of(free, options_of)
-  local ready, found = redis.call('ZRANGE', keys.READY .. ':', '0', free - 1, 'WITHSCORES'), {}
+  local ready, found = redis.call('ZRANGE', READY, '0', free - 1, 'WITHSCORES'), {}
   local ids, fields = {}, {'default', 'set:default'}
   for i = 1, #ready, 2 do
     ids[#ids + 1] = ready[i]
@@ -66,7 +69,7 @@ local function read(one)
   for priority = keys.HIGHEST_PRIORITY, keys.LOWEST_PRIORITY do
     local wanted = one.turns - #one.entries
     if wanted == 0 then break end
-    local stream = keys.TENANT .. (priority == 0 and ':0:' or ':' .. priority .. ':') .. one.id
+    local stream = keys.tenant_stream(one.id, priority)
     local found = redis.pcall('XRANGE', stream, '-', '+', 'COUNT', wanted)
     if found.err then return false end
     if #found > 0 then
@@ -121,17 +124,17 @@ local function pay(served, vtime)
     tags[#tags + 1] = one.id
     if tags == left then gone[#gone + 1] = one.id end
   end
-  if #ready > 0 then redis.call('ZADD', keys.READY .. ':', unpack(ready)) end
-  if #gone > 0 then redis.call('ZREM', keys.READY .. ':', unpack(gone)) end
-  if #ready == 0 and redis.call('EXISTS', keys.READY .. ':') == 0 then
-    redis.call('DEL', keys.FINISH .. ':')
+  if #ready > 0 then redis.call('ZADD', READY, unpack(ready)) end
+  if #gone > 0 then redis.call('ZREM', READY, unpack(gone)) end
+  if #ready == 0 and redis.call('EXISTS', READY) == 0 then
+    redis.call('DEL', FINISH)
     redis.call('HDEL', keys.STATE, 'vtime:', 'newest:')
     return
   end
   redis.call('HSET', keys.STATE, 'vtime:', vtime)
   if #left > 0 then
-    redis.call('ZREMRANGEBYSCORE', keys.FINISH .. ':', '-inf', vtime)
-    redis.call('ZADD', keys.FINISH .. ':', unpack(left))
+    redis.call('ZREMRANGEBYSCORE', FINISH, '-inf', vtime)
+    redis.call('ZADD', FINISH, unpack(left))
   end
 end
 
@@ -143,10 +146,8 @@ function turns.fill(slots, options_of)
   local candidates = candidates_of(free, options_of)
   if not candidates or #candidates == 0 then return false end
   local played, vtime = play(candidates, free)
-  local seen = {}
   for _, one in ipairs(played) do
-    if not seen[one] and not read(one) then return false end
-    seen[one] = true
+    if not one.entries and not read(one) then return false end
   end
   pay(move(played), vtime)
   return #played == all_free
