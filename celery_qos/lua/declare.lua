@@ -85,4 +85,4 @@ local function order(fields)
   return cjson.encode({settings.merged(fields.queue).queues or 0, fields.order or 0})
 end
 change.take_effect(weights, before, order(old) ~= order(new), default, former_options)
-return {schema, settings.queue.shards, change.is_left()}
+return {schema, settings.queue.shards, moving.is_left()}

@@ -50,7 +50,7 @@ end
 -- include settings, fair
 if state[1] == 'optioned' then
   local options = settings.options_of(':' .. tenant)
-  local limited = options.capacity or settings.is_guarded(':' .. tenant)
+  local limited = options.capacity or settings.guards(options)
   local reply = not limited and put_plainly()
   if reply then return reply end
   if limited then state[1] = false end

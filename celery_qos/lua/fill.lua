@@ -6,4 +6,4 @@ egress.allow_when_full()
 moving.go_on()
 dispatch.fill()
 egress.forget_idle()
-return (dispatch.more or moving.is_under_way()) and 1 or 0
+return moving.is_left()

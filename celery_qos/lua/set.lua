@@ -33,4 +33,4 @@ else
   change.derive(settings.every_sub_queue())
 end
 change.take_effect(weights, before, false, default)
-return {1, change.is_left()}
+return {1, moving.is_left()}

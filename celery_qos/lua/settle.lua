@@ -12,7 +12,7 @@ end
 -- include turns
 if waits and state[1] == 'even' and turns.fill(state[2]) then return settled end
 -- include settings
-if waits and state[1] == 'optioned' and turns.fill(state[2], settings.tenant_options) then return settled end
+if waits and state[1] == 'optioned' and turns.fill(state[2], settings) then return settled end
 -- include egress
 settings.load_settings()
 if not settled then

@@ -139,10 +139,12 @@ change.FEW = 50
 -- What the default options were, as JSON, weighed something else, or the `former` ones of many tenants did: their ids,
 -- each followed by its options. `weights`: those whose tags are right already.
 function change.reweigh_all(default, weights, former)
-  default = default or redis.call('HMGET', keys.SETTINGS, 'default', 'set:default')
-  local before = settings.tenant_options(false, false, default[1], default[2])
-  local after = settings.tenant_options(false, false, unpack(redis.call('HMGET', keys.SETTINGS, 'default', 'set:default')))
-  if (before.weight or before.egress or 1) == (after.weight or after.egress or 1) and not former then return end
+  local now = redis.call('HMGET', keys.SETTINGS, 'default', 'set:default')
+  default = default or now
+  local function weight_by(options)
+    return settings.weight_in(settings.tenant_options(false, false, unpack(options)))
+  end
+  if weight_by(default) == weight_by(now) and not former then return end
   local done, of_node = {}, {}
   for id in pairs(weights) do done[id] = true end
   for i = 1, former and #former or 0, 2 do
@@ -239,9 +241,4 @@ function change.must_wait()
   moving.go_on()
   dispatch.fill()
   return true
-end
-
--- What a script replies whose change is made: 1 where not all go by it yet.
-function change.is_left()
-  return (dispatch.more or moving.is_under_way()) and 1 or 0
 end

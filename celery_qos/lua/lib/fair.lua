@@ -159,7 +159,7 @@ end
 -- Another algorithm: its tags mean something else, so everyone starts anew, in the order of the old tags.
 function fair.restart(node)
   local ids = redis.call('ZRANGE', keys.ready(node), 0, -1)
-  redis.call('DEL', keys.ready(node), keys.finish(node), keys.owing(node))
-  redis.call('HDEL', keys.STATE, 'vtime:' .. node, 'newest:' .. node)
+  redis.call('DEL', keys.ready(node))
+  fair.forget(node)
   for _, id in ipairs(ids) do fair.add(node, id) end
 end

@@ -3,7 +3,7 @@
 -- What contends in a node is set aside at once, by another name, and comes back with other tags, those whose turn is
 -- next first. Who is not back yet has no turn: each has to have had one more than the others for it to show, and its
 -- tag makes up for it. Who was parked is woken likewise.
--- include keys, settings, fair, limits, bell, work
+-- include keys, settings, fair, limits, dispatch, bell, work
 local moving = {}
 
 local KINDS = {'ready', 'finish', 'owing'}
@@ -12,17 +12,11 @@ local KINDS = {'ready', 'finish', 'owing'}
 -- `default` and `set_default`, the options of the default tenant before, as JSON. Those of the ids in `done` are right.
 function moving.begin(node, reweighs)
   if redis.call('EXISTS', keys.ready(node)) == 0 then return end
+  local how = {vtime = string.format('%.17g', fair.virtual_time(node)), reweighs = reweighs}
+  if not reweighs then fair.forget(node) end
   for _, kind in ipairs(KINDS) do
     local key = keys.of_node(':' .. kind, node)
-    if kind ~= 'ready' and not reweighs then
-      redis.call('UNLINK', key)
-    elseif redis.call('EXISTS', key) == 1 then
-      redis.call('RENAME', key, keys.aside(kind, node))
-    end
-  end
-  local how = {vtime = string.format('%.17g', fair.virtual_time(node)), reweighs = reweighs}
-  if not reweighs then
-    redis.call('HDEL', keys.STATE, 'vtime:' .. node, 'newest:' .. node)
+    if redis.call('EXISTS', key) == 1 then redis.call('RENAME', key, keys.aside(kind, node)) end
   end
   redis.call('HSET', keys.MOVING, node, cjson.encode(how))
 end
@@ -36,7 +30,7 @@ local function ratio_of(node, id, how)
   local was = how.reweighs.own and redis.call('HGET', keys.aside('own', node), id)
   if was then own = was ~= '' and was end
   local before = settings.tenant_options(own, set, how.reweighs.default or false, how.reweighs.set_default or false)
-  return (before.weight or before.egress or 1) / settings.weight_of(id)
+  return settings.weight_in(before) / settings.weight_of(id)
 end
 
 local function corrected(node, id, tag, how)
@@ -111,6 +105,11 @@ end
 
 function moving.is_under_way()
   return redis.call('EXISTS', keys.MOVING, keys.WOKEN) > 0
+end
+
+-- What a script replies that changed the settings, or goes on with that: 1 where there is more to do.
+function moving.is_left()
+  return (dispatch.more or moving.is_under_way()) and 1 or 0
 end
 
 -- As much as one call may. Returns whether anything was there to do.

@@ -133,9 +133,13 @@ function settings.node_above(id)
   return settings.node_of(ids, #ids)
 end
 
-function settings.weight_of(id)
-  local options = settings.options_of(id)
+-- What these options give: a sub-queue's weight goes by the name `egress`.
+function settings.weight_in(options)
   return options.weight or options.egress or 1
+end
+
+function settings.weight_of(id)
+  return settings.weight_in(settings.options_of(id))
 end
 
 -- The sub-queues' names, in declared order.
@@ -173,8 +177,11 @@ function settings.is_nested()
   return settings.nested
 end
 
--- Whether there is more to ask of `id` than whose turn it is.
-function settings.is_guarded(id)
-  local options = settings.options_of(id)
+-- Whether there is more to ask of who has these options than whose turn it is.
+function settings.guards(options)
   return options.paused or options.max_in_flight or options.rate
+end
+
+function settings.is_guarded(id)
+  return settings.guards(settings.options_of(id))
 end

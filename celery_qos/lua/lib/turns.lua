@@ -11,8 +11,8 @@ local READY, FINISH = keys.READY .. ':', keys.FINISH .. ':'
 turns.MOST = 50
 
 -- Those who may be served next, in the order of their turns: as many as there are `free` slots, for no more can be.
--- `options_of` merges what is said of a tenant; nil where nothing is said of any. Returns nil where one has a limit.
-local function candidates_of(free, options_of)
+-- `settings`: lib/settings.lua where something is said of tenants, else nil. Returns nil where one has a limit.
+local function candidates_of(free, settings)
   local ready, found = redis.call('ZRANGE', READY, '0', free - 1, 'WITHSCORES'), {}
   local ids, fields = {}, {'default', 'set:default'}
   for i = 1, #ready, 2 do
@@ -22,13 +22,13 @@ local function candidates_of(free, options_of)
   end
   if #ids == 0 then return found end
   local waiting = redis.call('HMGET', keys.WAITING, unpack(ids))
-  local options = options_of and redis.call('HMGET', keys.SETTINGS, unpack(fields))
+  local options = settings and redis.call('HMGET', keys.SETTINGS, unpack(fields))
   for i, id in ipairs(ids) do
     local weight = 1
     if options then
-      local own = options_of(options[2 * i + 1], options[2 * i + 2], options[1], options[2])
-      if own.paused or own.max_in_flight or own.rate then return nil end
-      weight = own.weight or own.egress or 1
+      local own = settings.tenant_options(options[2 * i + 1], options[2 * i + 2], options[1], options[2])
+      if settings.guards(own) then return nil end
+      weight = settings.weight_in(own)
     end
     found[i] = {id = id, tag = tonumber(ready[2 * i]), span = 1 / weight, waiting = tonumber(waiting[i] or nil), turns = 0}
     if not found[i].waiting then return nil end
@@ -139,11 +139,11 @@ local function pay(served, vtime)
 end
 
 -- Fill the free ones of `slots`. Returns whether that is all there is to do.
-function turns.fill(slots, options_of)
+function turns.fill(slots, settings)
   local all_free = (tonumber(slots or nil) or 0) - redis.call('XLEN', keys.EGRESS)
   local free = math.min(all_free, turns.MOST)
   if free <= 0 then return true end
-  local candidates = candidates_of(free, options_of)
+  local candidates = candidates_of(free, settings)
   if not candidates or #candidates == 0 then return false end
   local played, vtime = play(candidates, free)
   for _, one in ipairs(played) do
