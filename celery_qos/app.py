@@ -1,7 +1,7 @@
 """What a Celery app calls: `setup` its queues' options, `control` them at run time."""
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -9,6 +9,7 @@ from .config import Config, Egress, QoS, SubQueue, Tenant
 from .dead_letters import DeadLetters
 from .delayed import DelayedTasks
 from .errors import ConfigError
+from .observe import QueueStatus, TenantStatus, Why
 from .options import Options
 from .overrides import overrides, stored_as
 from .path import parse_path
@@ -131,6 +132,34 @@ class Control:
         """What became of tasks that found no room: (`on_full`, sub-queue) to how many, since the queue exists."""
         with self._store() as store:
             return store.counters(self._queue(queue))
+
+    # -- what is there right now
+
+    @property
+    def queues(self) -> list[str]:
+        """The queues that the app is configured with."""
+        return list(self.app.amqp.queues)
+
+    def status(self, queue: Optional[str] = None) -> QueueStatus:
+        """The queue at a glance, in a few commands, however many tenants there are."""
+        raise NotImplementedError
+
+    def tenants(self, queue: Optional[str] = None, sort: str = 'waiting', top: Optional[int] = 20,
+                match: str = '', progress: Optional[Callable[[int, int], None]] = None) -> list[TenantStatus]:
+        """Tenants with waiting tasks, in flight ones, or some in the last minutes; the first ones in the order of `sort`.
+
+        Arguments:
+            sort: one of `observe.SORTS`.
+            top: how many; None for all, which takes memory for all.
+            match: a glob that their keys, joined by ``/``, must match.
+            progress: called now and then with how many were looked at, and of how many.
+        """
+        raise NotImplementedError
+
+    def why(self, subject: Any, queue: Optional[str] = None,
+            progress: Optional[Callable[[int, int], None]] = None) -> Why:
+        """Why the task of this id, or the tenant of this key, waits, or what became of it."""
+        raise NotImplementedError
 
     def _queue(self, queue: Optional[str]) -> str:
         return queue or self.app.conf.task_default_queue
