@@ -146,7 +146,7 @@ class Control:
 
     def tenants(self, queue: Optional[str] = None, sort: str = 'waiting', top: Optional[int] = 20,
                 match: str = '', progress: Optional[Callable[[int, int], None]] = None) -> list[TenantStatus]:
-        """Tenants with waiting tasks, in flight ones, or some in the last minutes; the first ones in the order of `sort`.
+        """Tenants that have tasks waiting or in flight, or had some lately; the first ones in the order of `sort`.
 
         Arguments:
             sort: one of `observe.SORTS`.
