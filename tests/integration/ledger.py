@@ -48,6 +48,10 @@ class Ledger:
         for mark in marks:
             self._book.set(f'go:{mark}', 1)
 
+    def tell(self, command: str, *args: Any) -> None:
+        """Call this method of `app.control` until a worker answers: one that has just started is deaf for a moment."""
+        until(lambda: getattr(self.app.control, command)(*args, reply=True, limit=1))
+
     @contextmanager
     def publishing(self):
         """Many sends, one producer."""

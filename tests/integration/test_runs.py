@@ -100,7 +100,7 @@ def test_a_termination_makes_room(server, pool, late):
         ledger.send('t', 'long', seconds=60, task_id='long')
         ledger.send('t', 'next')
         ledger.until('start', 1)
-        ledger.app.control.revoke('long', terminate=True)
+        until(lambda: ledger.app.control.revoke('long', terminate=True, reply=True, limit=1))
         assert ledger.until('end', 1) == ['next']
         ledger.until_idle()
 
@@ -135,7 +135,7 @@ def test_revoked_and_expired_tasks_make_room(server, pool, late):
         ledger.send('t', 'long', seconds=0.7)
         ledger.send('t', 'revoked', task_id='revoked')
         ledger.until('start', 1)
-        ledger.app.control.revoke('revoked')
+        ledger.tell('revoke', 'revoked')
         ledger.send('t', 'expired', expires=0.1)
         ledger.send('t', 'next')
         until(lambda: 'next' in ledger.marks('end'))
