@@ -14,6 +14,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from . import keys
 from .checks import hint
+from .clock import ServerClock
 from .errors import ConfigError, QueueFull, SchemaMismatch, UnsupportedServer
 from .notices import Notices
 from .publication import Publication
@@ -30,6 +31,8 @@ MINIMUM_SERVER = (6, 2)
 IDS_PER_CALL = 40
 #: The same where the server has more to do for each.
 _SLOW_IDS_PER_CALL = 12
+#: Counts of waits per call.
+WAITS_PER_CALL = 200
 #: So often a worker has what one call left over done, before it leaves it to the sweep.
 _MOST_ROUNDS = 100
 #: Seconds for which the server holds a wait for the bell, and by which its reply may be late.
@@ -124,6 +127,8 @@ class Store:
         self._namespaces: dict[str, str] = {}
         #: Queue to its number of streams of egress, as the server said last.
         self._streams: dict[str, int] = {}
+        #: What leases tell of the server's clock.
+        self.clock = ServerClock()
         self._notices = Notices()
         #: What waits for the bells of these keys, since when.
         self._bell: Any = None
@@ -221,7 +226,7 @@ class Store:
     def share_streams(self, other: Store) -> None:
         """Have this store and `other`, of the same database, know what either is told."""
         other._streams.update(self._streams)
-        self._streams = other._streams
+        self._streams, self.clock = other._streams, other.clock
 
     def size(self, queue: str) -> Optional[int]:
         """Tasks that no worker holds yet, or None where there is no such queue."""
@@ -414,8 +419,10 @@ class Store:
             Whether it had no lease before; and, where `slots` is 0, how many tasks it has not settled (with none
             left its lease is given up).
         """
-        new, unsettled, self._streams[queue], left = self.run(
+        began = monotonic()
+        new, unsettled, self._streams[queue], left, now_ms = self.run(
             'lease', queue, consumer, slots, _ms(lease_seconds), '' if suspects is None else suspects)
+        self.clock.set(now_ms, began, monotonic())
         for _ in range(_MOST_ROUNDS):
             if not left:
                 break
@@ -438,6 +445,17 @@ class Store:
             total, after = total + moved, last.decode()
             if not after:
                 return total
+
+    def note_waits(self, queue: str, counts: Mapping[tuple[bytes, Union[int, str]], int], seconds: float) -> None:
+        """Add up how long tasks waited that were delivered; at most `WAITS_PER_CALL` counts.
+
+        Arguments:
+            counts: to how many, the id of a tenant, the name of a sub-queue, or `keys.ROOT` for the whole queue, and
+                the bucket that their waits belong to; or 'ms', to the sum of the waits.
+            seconds: in which they were gathered.
+        """
+        self.run('note_waits', queue, _ms(seconds), *[
+            part for (of, bucket), count in counts.items() for part in (of, bucket, count)])
 
     # -- sweep loops
 
