@@ -50,16 +50,15 @@ else:
     opentelemetry.instrument()
 
 
-# OpenTelemetry's instrumentation tells attempts of a task apart only where one has ended before the next begins.
-@app.task(bind=True, tenant_key='account', default_retry_delay=0.3)
+@app.task(bind=True, tenant_key='account')
 def parent(self, account):
     child.delay()
     if not self.request.retries:
-        raise self.retry()
+        raise self.retry(countdown=0)
 
 
-@app.task(bind=True, default_retry_delay=0.3)
+@app.task(bind=True)
 def child(self):
     if not self.request.retries:
-        raise self.retry()
+        raise self.retry(countdown=0)
     raise ValueError('of the child')
