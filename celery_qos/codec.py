@@ -20,8 +20,8 @@ _dumps = JSONEncoder().encode
 #: What a message is where its entry says nothing else.
 _USUAL = {'content-type': 'application/json', 'content-encoding': 'utf-8'}
 
-#: Properties that are of one publication.
-_OF_PUBLICATION = ('delivery_tag', 'deduplication_id')
+#: Properties that are of one publication, or of one delivery: who republishes a message may take them along.
+_NOT_KEPT = ('delivery_tag', 'deduplication_id', 'celery_qos')
 
 
 def _loads(text: bytes) -> Any:
@@ -58,7 +58,7 @@ def encode(message: dict[str, Any], tenant: str) -> dict[str, Any]:
         'body': message['body'],
         'headers': _dumps(headers),
         'properties': _dumps({
-            name: value for name, value in message['properties'].items() if name not in _OF_PUBLICATION}),
+            name: value for name, value in message['properties'].items() if name not in _NOT_KEPT}),
     })
     for name, usual in _USUAL.items():
         if message.get(name) != usual:

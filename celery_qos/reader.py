@@ -15,6 +15,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from .codec import decode, delivery_tag
+from .request import stamp
 from .store import Delivery, Store
 from .wire import pack
 
@@ -410,5 +411,5 @@ class Reader:
                          delivery.queue, delivery.entry_id, exc)
             self._channel.bury(tag, f'malformed: {exc}')
             return None
-        self._channel.member.waits.note(delivery)
+        stamp(raw, delivery, self._channel.member.waits.note(delivery))
         return raw
