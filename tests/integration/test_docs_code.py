@@ -26,7 +26,7 @@ pytestmark = pytest.mark.once
 PAGES = sorted((ROOT / 'docs').rglob('*.md'))
 #: The README's Python has a test of its own.
 WITH_COMMANDS = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *PAGES]
-BLOCK = re.compile(r'(?:^ *<!-- (?P<mark>given|not run): (?P<text>(?:(?!-->).)*)-->\n\s*)?'
+BLOCK = re.compile(r'(?:^ *<!-- (?P<mark>given|not run):\s(?P<text>(?:(?!-->).)*)-->\n\s*)?'
                    r'^(?P<indent> *)```(?P<language>\w+)\n(?P<code>.*?)^(?P=indent)```$', re.MULTILINE | re.DOTALL)
 URL = re.compile(r'(qos|redis)://localhost(?::6379)?(?:/(\d+))?')
 #: Reads a page's blocks, each a line number and its text, and runs them.
