@@ -4,6 +4,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
+from dataclasses import MISSING, fields
 from pathlib import Path
 
 from celery_qos import __version__
@@ -25,6 +26,8 @@ extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon', 'sphin
 #: Links to headings as GitHub spells them.
 myst_heading_anchors = 4
 default_role = 'literal'
+#: They would make one dash of an option's two.
+smartquotes = False
 autodoc_member_order = 'bysource'
 autodoc_typehints_format = 'short'
 autodoc_preserve_defaults = True
@@ -58,11 +61,13 @@ def where(link: str, folder: Path, docname: str) -> str:
 
 def signature(app, what: str, name: str, obj, options, arguments, returns):
     """That of the fields: `Options.__new__` takes anything, to name what it does not know."""
-    if inspect.isclass(obj) and issubclass(obj, Options):
-        found = inspect.signature(obj.__init__)
-        return str(found.replace(parameters=[each.replace(annotation=each.empty) for each in
-                                             list(found.parameters.values())[1:]], return_annotation=found.empty)), None
-    return None
+    if not (inspect.isclass(obj) and issubclass(obj, Options)):
+        return None
+    defaults = {each.name: each.default if each.default_factory is MISSING else each.default_factory()
+                for each in fields(obj)}
+    shown = (f'{name}={f"{type(value).__name__}()" if isinstance(value, Options) else repr(value)}'
+             for name, value in defaults.items())
+    return f'({", ".join(shown)})', None
 
 
 def keep(app, what: str, name: str, obj, options, lines: list[str]) -> None:
@@ -76,8 +81,17 @@ def put_back(app, what: str, name: str, obj, options, lines: list[str]) -> None:
         lines[:] = app.kept
 
 
+def example(app, ctx, lines: list[str]) -> None:
+    """Show the example at the end of a command's help as what it is."""
+    for title in 'Example', 'Examples':
+        if f'| {title}:' in lines:
+            start = lines.index(f'| {title}:')
+            lines[start:] = [f'{title}::', '', *(line.removeprefix('| ') for line in lines[start + 1:])]
+
+
 def setup(app) -> None:
     app.connect('source-read', read)
     app.connect('autodoc-process-docstring', keep, priority=400)
     app.connect('autodoc-process-docstring', put_back, priority=600)
     app.connect('autodoc-process-signature', signature)
+    app.connect('sphinx-click-process-description', example)

@@ -10,7 +10,7 @@ import re
 import shlex
 import subprocess
 import sys
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from textwrap import dedent
 from typing import NamedTuple, Optional
@@ -102,7 +102,7 @@ def commands(page: Path) -> list[list[str]]:
         ' '.join(words) + ' ')]
 
 
-@lru_cache(maxsize=None)
+@cache
 def help_of(*words: str) -> str:
     """What a command says with ``--help``; fails where that is refused."""
     program = Path(words[0]).name
