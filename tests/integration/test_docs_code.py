@@ -1,7 +1,9 @@
 """The code of the documentation: Python is run, page by page, on a real server; of commands, the options are known.
 
-The blocks of a page share their names, and find `app`, `celery_qos` and a task `sync`. A comment before a block says
-what else it is given, in Python, ``<!-- given: task_id = '1' -->``, or why it is not run, ``<!-- not run: why -->``.
+The blocks of a page share their names, and find `app`, `celery_qos` and a task `sync`. One whose first line is the name
+of a file, ``# shop/tasks.py``, is added to that file, to be imported. A comment before a block says what else it is
+given, in Python, ``<!-- given: task_id = '1' -->``, or why it is not run, ``<!-- not run: why -->``. As the first line
+of a page, the latter holds for all of it.
 """
 from __future__ import annotations
 
@@ -28,13 +30,21 @@ PAGES = sorted((ROOT / 'docs').rglob('*.md'))
 WITH_COMMANDS = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *PAGES]
 BLOCK = re.compile(r'(?:^ *<!-- (?P<mark>given|not run):\s(?P<text>(?:(?!-->).)*)-->\n\s*)?'
                    r'^(?P<indent> *)```(?P<language>\w+)\n(?P<code>.*?)^(?P=indent)```$', re.MULTILINE | re.DOTALL)
+NOT_RUN = re.compile(r'<!-- not run:\s((?:(?!-->).)*)-->\n', re.DOTALL)
 URL = re.compile(r'(qos|redis)://localhost(?::6379)?(?:/(\d+))?')
 #: Reads a page's blocks, each a line number and its text, and runs them.
-RUN = '''
-import json, sys
+RUN = r'''
+import json, pathlib, re, sys
 names = {'__name__': 'page'}
 for line, code in json.load(sys.stdin):
-    exec(compile(chr(10) * line + code, sys.argv[1], 'exec'), names)
+    compiled = compile(chr(10) * line + code, sys.argv[1], 'exec')
+    if name := re.match(r'# ([\w/]+\.py)\n', code):
+        file = pathlib.Path(name[1])
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open('a') as written:
+            written.write(code)
+    else:
+        exec(compiled, names)
 '''
 GIVEN = '''
 from celery import Celery
@@ -56,9 +66,10 @@ class Block(NamedTuple):
 
 def blocks(page: Path) -> list[Block]:
     text = page.read_text(encoding='utf-8')
+    whole = NOT_RUN.match(text)
     return [Block(text.count('\n', 0, found.start('code')), found['language'], dedent(found['code']),
                   dedent(found['text']) if found['mark'] == 'given' else '',
-                  found['text'].strip() if found['mark'] == 'not run' else None)
+                  found['text'].strip() if found['mark'] == 'not run' else whole and whole[1].strip())
             for found in BLOCK.finditer(text)]
 
 
@@ -71,8 +82,8 @@ def test_blocks_are_found():
     assert all(block.not_run != '' for page in PAGES for block in blocks(page))
 
 
-@pytest.mark.parametrize('page', [page for page in PAGES if any(block.language == 'python' for block in blocks(page))],
-                         ids=name)
+@pytest.mark.parametrize('page', [page for page in PAGES if any(
+    block.language == 'python' and block.not_run is None for block in blocks(page))], ids=name)
 def test_python_runs(page: Path, server: EmbeddedRedis, tmp_path: Path):
     code = [(0, GIVEN)]
     for block in blocks(page):
