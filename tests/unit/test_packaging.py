@@ -39,8 +39,8 @@ def test_entry_points_load():
 
     assert set(found) == {('console_scripts', 'celery-qos'), ('celery.commands', 'qos'),
                           ('kombu.serializers', 'celery-qos')}
-    assert callable(found['console_scripts', 'celery-qos'].load())
-    assert found['celery.commands', 'qos'].load().name == 'qos'
+    for program in ('console_scripts', 'celery-qos'), ('celery.commands', 'qos'):
+        assert callable(found[program].load())
     assert found['kombu.serializers', 'celery-qos'].load()[:2] == (None, None)
 
 
