@@ -435,6 +435,11 @@ class Store:
         found: Any = self.client.xrange(keys.dead(self.namespace(queue)), f'({after}' if after else '-', count=count)
         return [(letter_id.decode(), fields) for letter_id, fields in found]
 
+    def dead_letter(self, queue: str, letter_id: str) -> Optional[dict[bytes, bytes]]:
+        """The fields of one; None where there is none of this id."""
+        found: Any = self.client.xrange(keys.dead(self.namespace(queue)), letter_id, letter_id)
+        return found[0][1] if found else None
+
     def count_dead_letters(self, queue: str) -> int:
         return self.client.xlen(keys.dead(self.namespace(queue)))
 
