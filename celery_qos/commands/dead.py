@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -124,7 +125,7 @@ def _act_on(session: Session, letters: Any, total: int, is_meant: Callable[[Any]
     return count
 
 
-requeue = _acting('requeue', """Have dead letters delivered again, as if they had just been published.
+requeue = _acting('requeue', '''Have dead letters delivered again, as if they had just been published.
 
     They wait for their tenant's turn, and have all their deliveries before them. Exit code 1: there were none.
 
@@ -132,16 +133,16 @@ requeue = _acting('requeue', """Have dead letters delivered again, as if they ha
     Example:
         celery -A proj qos dead requeue 1700000000000-0
         celery -A proj qos dead requeue --reason 'delivered *' --tenant acme
-    """, 'requeued', lambda letters, ids: letters.requeue(*ids), 'Deliver again')
+    ''', 'requeued', lambda letters, ids: letters.requeue(*ids), 'Deliver again')
 
-delete = _acting('delete', """Forget dead letters. Export them first where they may be needed.
+delete = _acting('delete', '''Forget dead letters. Export them first where they may be needed.
 
     Exit code 1: there were none.
 
     \b
     Example:
         celery -A proj qos dead delete --all --yes
-    """, 'deleted', lambda letters, ids: letters.delete(*ids), 'Delete')
+    ''', 'deleted', lambda letters, ids: letters.delete(*ids), 'Delete')
 
 
 @session_command(name='export', known_queue=True)
@@ -168,8 +169,8 @@ def export(session: Session, tenant: Optional[Key], task: str, reason: str, outp
     return None if count else NOT_FOUND
 
 
-for each in list_, show, requeue, delete, export:
-    command.add_command(each)
+for _each in list_, show, requeue, delete, export:
+    command.add_command(_each)
 
 
 def _row(letter: DeadLetter) -> tuple[str, ...]:
@@ -205,7 +206,7 @@ def _check_ids(letter_ids: tuple[str, ...]) -> None:
 def _opened(output: Optional[Path]) -> Iterator[IO[str]]:
     """The file, or standard output."""
     if not output:
-        yield click.get_text_stream('stdout')
+        yield sys.stdout
         return
     try:
         with output.open('w', encoding='utf-8') as file:

@@ -1,11 +1,12 @@
 """Lists that may be long: some of it, or all."""
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Optional
 
 import click
 
+from ..paged import Paged
 from .session import NOT_FOUND, Session
 from .table import Column
 
@@ -18,7 +19,7 @@ def limit_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return limit(click.option('--all', 'everything', is_flag=True, help='List all.')(function))
 
 
-def listed(session: Session, items: Collection[Any], is_meant: Callable[[Any], bool], limit: Optional[int],
+def listed(session: Session, items: Paged, is_meant: Callable[[Any], bool], limit: Optional[int],
            columns: Sequence[Column], as_row: Callable[[Any], Sequence[str]], as_data: Callable[[Any], Any]) -> int:
     """List those of `items` that are meant, as they are read; returns the exit code."""
     more = False

@@ -33,7 +33,8 @@ class Progress:
 
     def __init__(self, what: str, total: Optional[int] = None, quiet: bool = False) -> None:
         self.what, self.total, self.done = what, total, 0
-        self._interrupted, self._before = False, None
+        self._interrupted = False
+        self._before: Any = None
         self._due = monotonic() + LINE_EVERY
         self._quiet = quiet
         self._bar: Any = None

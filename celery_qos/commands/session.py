@@ -70,7 +70,8 @@ class Session:
 
         def counted() -> Iterable[Any]:
             nonlocal count
-            for count, item in enumerate(items, 1):
+            for item in items:
+                count += 1
                 yield item
 
         if self.as_json:

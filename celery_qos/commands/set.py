@@ -113,8 +113,8 @@ def egress(session: Session, options: tuple[str, ...]) -> None:
          lambda: session.control.egress(session.queue))
 
 
-for each in tenant, default_tenant, sub_queue, queue, egress:
-    command.add_command(each)
+for _each in tenant, default_tenant, sub_queue, queue, egress:
+    command.add_command(_each)
 
 
 def _set(session: Session, kind: type[Options], words: tuple[str, ...], of: str, name: Any, title: str,

@@ -7,37 +7,35 @@ from typing import Any, Union
 
 import click
 
-__all__ = ('tenant_argument', 'optional_tenant_argument', 'tenant_option', 'Key')
+__all__ = ('tenant_argument', 'optional_tenant_argument', 'tenant_option', 'tenant_words', 'Key')
 
 #: What a program calls a tenant.
 Key = Union[str, tuple[str, ...]]
-
-_INSIDE = click.option(
-    '--inside', 'outer', metavar='KEY', multiple=True,
-    help="For tuple keys: TENANT is inside the tenant of this key; given twice, the outermost first. "
-         "('acme', 'alice') is  alice --inside acme.")
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-def tenant_argument(function: Callable[..., Any]) -> Callable[..., Any]:
-    """TENANT and ``--inside``; the function gets `tenant`. An empty TENANT is the empty tenant."""
-    return click.argument('tenant', metavar='TENANT')(_INSIDE(_joined(function)))
+def tenant_words(name: str, metavar: str, required: bool = True, option: str = '') -> Decorator:
+    """An argument, or the `option` of that name, and ``--inside``; the function gets both as `name`, a `Key`.
+
+    It is None where neither is there and that is allowed. Empty text is the empty tenant.
+    """
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @click.option('--inside', 'outer', metavar='KEY', multiple=True,
+                      help='For tuple keys: the tenant is inside the one of this key; given twice, the outermost '
+                           "first. ('acme', 'alice') is:  alice --inside acme")
+        @wraps(function)
+        def run(*args: Any, outer: tuple[str, ...], **kwargs: Any) -> Any:
+            inner = kwargs.pop(name)
+            if outer and inner is None:
+                raise click.UsageError('--inside says where a tenant is: name the tenant too')
+            return function(*args, **{name: (*outer, inner) if outer else inner}, **kwargs)
+
+        if option:
+            return click.option(option, name, metavar=metavar, help='Only of this tenant, and of those inside it.')(run)
+        return click.argument(name, metavar=metavar if required else f'[{metavar}]', required=required)(run)
+    return decorate
 
 
-def tenant_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same for commands that may be about all tenants: then `tenant` is None."""
-    return click.option('--tenant', metavar='TENANT', help='Only of this tenant, and of those inside it.')(
-        _INSIDE(_joined(function)))
-
-
-def _joined(function: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(function)
-    def run(*args: Any, tenant: Any, outer: tuple[str, ...], **kwargs: Any) -> Any:
-        if outer and tenant is None:
-            raise click.UsageError('--inside says where a tenant is: name the tenant too')
-        return function(*args, tenant=(*outer, tenant) if outer else tenant, **kwargs)
-    return run
-
-
-def optional_tenant_argument(function: Callable[..., Any]) -> Callable[..., Any]:
-    """TENANT and ``--inside`` of commands that may be about something else: then `tenant` is None."""
-    return click.argument('tenant', metavar='[TENANT]', required=False)(_INSIDE(_joined(function)))
+tenant_argument = tenant_words('tenant', 'TENANT')
+optional_tenant_argument = tenant_words('tenant', 'TENANT', required=False)
+tenant_option = tenant_words('tenant', 'TENANT', option='--tenant')

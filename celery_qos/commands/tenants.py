@@ -14,8 +14,8 @@ __all__ = ('command',)
 
 @session_command(name='tenants', known_queue=True)
 @click.option('--sort', type=click.Choice(SORTS), default='waiting', show_default=True,
-              help='The most first; `wait` is the oldest task\'s.')
-@click.option('--match', metavar='GLOB', default='', help="Only tenants of such a key; keys of a tuple are joined by /.")
+              help="The most first; `wait` is the oldest task's.")
+@click.option('--match', metavar='GLOB', default='', help='Only such tenants; keys of a tuple are joined by /.')
 @click.option('--top', metavar='N', type=click.IntRange(1), default=20, show_default=True, help='Show so many.')
 @click.option('--all', 'everything', is_flag=True, help='Show all; it takes memory for all.')
 def command(session: Session, sort: str, match: str, top: int, everything: bool) -> Optional[int]:

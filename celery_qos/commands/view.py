@@ -1,7 +1,7 @@
 """What `qos status`, `qos tenants` and `qos top` show, to people and as data."""
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any, Optional
 
@@ -42,7 +42,7 @@ def headline(status: QueueStatus) -> str:
 def status_lines(status: QueueStatus) -> Iterator[str]:
     yield headline(status)
     held = f', {status.parked:,} held back by a pause, a cap or a rate' if status.parked else ''
-    yield f'  waiting     {status.waiting:,} of {status.tenants:,} {"tenant" if status.tenants == 1 else "tenants"}{held}'
+    yield f'  waiting     {status.waiting:,} of {status.tenants:,} tenant{"" if status.tenants == 1 else "s"}{held}'
     yield f'  delayed     {status.delayed:,}'
     yield f'  dead        {status.dead:,}'
     waits = status.waits
@@ -69,10 +69,6 @@ def status_lines(status: QueueStatus) -> Iterator[str]:
 
 def status_data(status: QueueStatus) -> dict[str, Any]:
     return {**asdict(status), 'waits': _waits_data(status.waits)}
-
-
-def without_sub_queues(tenants: Sequence[TenantStatus]) -> bool:
-    return not any(each.sub_queue for each in tenants)
 
 
 def _rate(waits: Waits) -> str:
