@@ -32,7 +32,7 @@ def _reason_option(function: Callable[..., Any]) -> Callable[..., Any]:
             function))
 
 
-@click.group(name='dead', cls=DYMGroup)
+@click.group(name='dead', cls=DYMGroup, short_help='What could not be delivered.')
 def command() -> None:
     """See dead letters, have them delivered again, export or delete them.
 

@@ -19,7 +19,7 @@ _COLUMNS = (Column('task id', width=36), Column('due', width=20), Column('tenant
             Column('retries', right=True))
 
 
-@click.group(name='delayed', cls=DYMGroup)
+@click.group(name='delayed', cls=DYMGroup, short_help='Tasks that wait for their time.')
 def command() -> None:
     """See and cancel tasks with an eta or a countdown, and retries that are due later.
 

@@ -24,7 +24,8 @@ def set_paused(session: Session, tenant: Optional[Key], sub_queue: Optional[str]
     else:
         control.set_tenant(tenant, queue, paused=paused)
         waiting, name, of = control.waiting(tenant, queue), f'tenant {tenant_text(tenant or "")}', {'tenant': tenant}
+    wait = 'waits' if waiting == 1 else 'wait'
     session.emit(
         {'queue': session.queue_name, **of, 'paused': paused, 'waiting': waiting},
-        lambda: session.say(f'{name} is paused: {tasks_text(waiting)} wait until it is resumed' if paused else
-                            f'{name} is not paused: {tasks_text(waiting)} wait for a turn'))
+        lambda: session.say(f'{name} is paused: {tasks_text(waiting)} {wait} until it is resumed' if paused else
+                            f'{name} is not paused: {tasks_text(waiting)} {wait} for a turn'))

@@ -13,7 +13,7 @@ from .text import clean, tasks_text, tenant_text
 __all__ = ('command',)
 
 
-@session_command(name='purge', known_queue=True)
+@session_command(name='purge', known_queue=True, short_help='Delete what waits.')
 @optional_tenant_argument
 @click.option('--all', 'everything', is_flag=True,
               help='Delete what waits of all tenants, delayed tasks included, instead of one.')

@@ -12,7 +12,7 @@ from .tenant import Key, optional_tenant_argument
 __all__ = ('command',)
 
 
-@session_command(name='resume', known_queue=True)
+@session_command(name='resume', known_queue=True, short_help='Have them go on.')
 @optional_tenant_argument
 @click.option('--sub-queue', metavar='NAME', help='Resume this sub-queue instead of a tenant.')
 def command(session: Session, tenant: Optional[Key], sub_queue: Optional[str]) -> None:

@@ -21,7 +21,7 @@ _COLUMNS = (Column('option'), Column('in force', width=10), Column('from'))
 _OPTIONS = click.argument('options', metavar='[NAME=VALUE]...', nargs=-1)
 
 
-@click.group(name='set', cls=DYMGroup)
+@click.group(name='set', cls=DYMGroup, short_help='Show and change options at run time.')
 def command() -> None:
     """Change options at run time, or show them. They are kept in Redis, win over the config, and act on what waits.
 
@@ -37,7 +37,7 @@ def command() -> None:
     """
 
 
-@session_command(name='tenant', known_queue=True)
+@session_command(name='tenant', known_queue=True, short_help='Of one tenant: weight, limits, paused.')
 @tenant_argument
 @_OPTIONS
 def tenant(session: Session, tenant: Key, options: tuple[str, ...]) -> None:
@@ -55,7 +55,7 @@ def tenant(session: Session, tenant: Key, options: tuple[str, ...]) -> None:
          lambda: session.control.tenant(tenant, session.queue))
 
 
-@session_command(name='default-tenant', known_queue=True)
+@session_command(name='default-tenant', known_queue=True, short_help='Of tenants without options of their own.')
 @_OPTIONS
 def default_tenant(session: Session, options: tuple[str, ...]) -> None:
     """The same options for all tenants that have none of their own.
@@ -69,7 +69,7 @@ def default_tenant(session: Session, options: tuple[str, ...]) -> None:
          lambda: session.control.default_tenant(session.queue))
 
 
-@session_command(name='sub-queue', known_queue=True)
+@session_command(name='sub-queue', known_queue=True, short_help='Of one sub-queue: capacity, weights, limits.')
 @click.argument('name')
 @_OPTIONS
 def sub_queue(session: Session, name: str, options: tuple[str, ...]) -> None:
@@ -85,7 +85,7 @@ def sub_queue(session: Session, name: str, options: tuple[str, ...]) -> None:
          lambda: session.control.sub_queue(name, session.queue))
 
 
-@session_command(name='queue', known_queue=True)
+@session_command(name='queue', known_queue=True, short_help='Of the queue: its algorithm.')
 @_OPTIONS
 def queue(session: Session, options: tuple[str, ...]) -> None:
     """Algorithm, max_deliveries and max_dead_letters of the queue.
@@ -99,7 +99,7 @@ def queue(session: Session, options: tuple[str, ...]) -> None:
          lambda: session.control.queue(session.queue))
 
 
-@session_command(name='egress', known_queue=True)
+@session_command(name='egress', known_queue=True, short_help='Of the stream that workers read.')
 @_OPTIONS
 def egress(session: Session, options: tuple[str, ...]) -> None:
     """Capacity and streams of egress, and the loops that sweep it.

@@ -9,7 +9,7 @@ from .view import status_data, status_lines
 __all__ = ('command',)
 
 
-@session_command(name='status', known_queue=True)
+@session_command(name='status', known_queue=True, short_help='The queues at a glance.')
 def command(session: Session) -> None:
     """The queues of the app, or the one of --queue: algorithm, slots, what waits, how long, workers with a lease.
 

@@ -12,7 +12,7 @@ from .view import TENANT_COLUMNS, tenant_data, tenant_row
 __all__ = ('command',)
 
 
-@session_command(name='tenants', known_queue=True)
+@session_command(name='tenants', known_queue=True, short_help='Who waits, for how long, who gets how much.')
 @click.option('--sort', type=click.Choice(SORTS), default='waiting', show_default=True,
               help="The most first; `wait` is the oldest task's.")
 @click.option('--match', metavar='GLOB', default='', help='Only such tenants; keys of a tuple are joined by /.')

@@ -43,7 +43,7 @@ class Picture(NamedTuple):
         return list(lines(TENANT_COLUMNS, map(tenant_row, self.tenants)))
 
 
-@session_command(name='top', known_queue=True)
+@session_command(name='top', known_queue=True, short_help='The same, live.')
 @click.option('--sort', type=click.Choice(SORTS), default='waiting', show_default=True, help='The most first.')
 @click.option('--top', metavar='N', type=click.IntRange(1), default=20, show_default=True, help='Show so many tenants.')
 @click.option('--interval', type=click.FloatRange(0.1), default=2.0, show_default=True,

@@ -52,8 +52,9 @@ def status_lines(status: QueueStatus) -> Iterator[str]:
                f'{seconds_text(waits.seconds)}')
     else:
         yield '  waits       no task was delivered lately'
-    if status.counts:
-        yield '  so far      ' + ', '.join(f'{count:,} {clean(name)}' for name, count in sorted(status.counts.items()))
+    counts = ', '.join(f'{count:,} {clean(name)}' for name, count in sorted(status.counts.items()) if count)
+    if counts:
+        yield f'  so far      {counts}'
     if status.workers:
         yield from lines(_WORKERS, [(f'  {clean(each.name)}', number_text(each.slots), number_text(each.delivered),
                                      seconds_text(each.lease) if each.lease > 0 else 'ended')

@@ -12,7 +12,7 @@ from .text import clean
 __all__ = ('command',)
 
 
-@session_command(name='why', known_queue=True)
+@session_command(name='why', known_queue=True, short_help='Why a task, or a tenant, waits.')
 @tenant_words('subject', 'TASK_ID|TENANT')
 @click.option('--tenant', 'kind', flag_value='tenant', help='It is a tenant, even if a task has this id.')
 @click.option('--task', 'kind', flag_value='task', help='It is a task, even if a tenant has this key.')
