@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, is_dataclass
@@ -11,7 +12,7 @@ from typing import Any, NoReturn, Optional
 
 import click
 from kombu.exceptions import KombuError
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from ..app import Control, control
 from ..checks import hint
@@ -123,7 +124,7 @@ def session_command(known_queue: bool = False, **kwargs: Any) -> Callable[[Calla
             except BrokenPipeError:
                 raise       # nobody reads the answer to its end: click knows what to do
             except (RedisError, KombuError, OSError) as exc:
-                raise Failure(f'Redis does not do it: {_encodable(reason(exc))}', NO_ANSWER) from exc
+                raise Failure(_encodable(_trouble(exc)), NO_ANSWER) from exc
             except KeyboardInterrupt as exc:
                 text = f': {exc}; run the same command again to go on' if isinstance(exc, Interrupted) else ''
                 raise Failure(f'interrupted{text}', INTERRUPTED) from exc
@@ -133,20 +134,30 @@ def session_command(known_queue: bool = False, **kwargs: Any) -> Callable[[Calla
 
 
 def _check_broker(app: Any) -> None:
-    connection = app.connection_for_read()
     try:
-        ours = issubclass(connection.get_transport_cls(), Transport)
-    except (KeyError, ImportError):
-        ours = False
-    if not ours:
-        raise Failure(f'the broker of this app is {connection.as_uri()}, not celery-qos; '
-                      "set broker_url = 'qos://...', and name the app by -A")
+        connection = app.connection_for_read()
+        if issubclass(connection.get_transport_cls(), Transport):
+            return
+        broker = connection.as_uri()
+    except (KeyError, ImportError) as exc:      # Kombu knows no such transport
+        broker = str(exc.args[0])
+    raise Failure(f"the broker of this app is not celery-qos: {broker}; set broker_url = 'qos://...', and name the app "
+                  'by -A')
 
 
 def _check_queue(session: Session) -> None:
     name, known = session.queue, session.control.queues
     if name is not None and name not in known and session.control.size(name) is None:
         raise Failure(f'queue: {_encodable(name)!r} is unknown to this app and to Redis; {hint(name, known)}')
+
+
+def _trouble(exc: BaseException) -> str:
+    if not isinstance(exc, ResponseError):
+        return f'Redis does not answer: {reason(exc)}'
+    # Where in which script it was, is no help.
+    text = re.split(r' script: [0-9a-f]{40}|@user_script', str(exc))[0].strip(' :')
+    may_not = 'no permissions' in text or "can't run this command" in str(exc) or isinstance(exc, NoPermissionError)
+    return f'Redis refuses: {text}' + ('; give the app a broker URL whose user may do this' if may_not else '')
 
 
 def _json(data: Any, indent: Optional[int] = None) -> str:
