@@ -4,7 +4,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import islice, repeat
 from time import monotonic
 from typing import Any, NamedTuple, Optional, Union
 
@@ -215,7 +215,13 @@ class Store:
         self._streams[queue] = streams
         if contradicted:
             raise ConfigError(_contradiction(queue, options_of(contradicted[0]) or {}, structure or {}))
-        while left:
+        self._finish(queue, left)
+
+    def _finish(self, queue: str, left: int, rounds: Iterable[Any] = repeat(None)) -> None:
+        """Go on with what a call left over, for so many rounds; after that, the sweep does."""
+        for _ in rounds:
+            if not left:
+                break
             left = self.run('fill', queue)
 
     def is_configured(self, queue: str) -> bool:
@@ -473,10 +479,7 @@ class Store:
         new, unsettled, self._streams[queue], left, now_ms = self.run(
             'lease', queue, consumer, slots, _ms(lease_seconds), '' if suspects is None else suspects)
         self.clock.set(now_ms, began, monotonic())
-        for _ in range(_MOST_ROUNDS):
-            if not left:
-                break
-            left = self.run('fill', queue)
+        self._finish(queue, left, range(_MOST_ROUNDS))
         return bool(new), unsettled
 
     def release(self, queue: str, consumer: str) -> int:
@@ -587,9 +590,7 @@ class Store:
         done = _WAITS
         while done == _WAITS:
             done, *rest = self.run('set', queue, of, *pairs)
-        left = rest[0] if rest else 0
-        while left:
-            left = self.run('fill', queue)
+        self._finish(queue, rest[0] if rest else 0)
         return bool(done)
 
     def settings(self, queue: str, of: str) -> dict[str, Any]:
@@ -650,11 +651,9 @@ class Store:
         streams = [(queue, number, self.streams(queue)) for queue in queues for number in range(self.streams(queue))]
         return [keys.egress(self.namespace(queue), (turn + number) % count) for queue, number, count in streams]
 
-    def read_command(self, queues: list[str], consumer: str, count: int, block_ms: int) -> list:
-        """Wait for tasks: at most `count` of each stream of egress."""
-        streams = self._egress(queues)
-        return ['XREADGROUP', 'GROUP', keys.GROUP, consumer, 'COUNT', count, 'BLOCK', block_ms,
-                'STREAMS', *streams, *['>'] * len(streams)]
+    def read_command(self, queues: list[str], consumer: str, count: int, block_ms: Optional[int] = None) -> list:
+        """Take tasks, at most `count` of each stream of egress; wait for the first of them, unless for None ms."""
+        return _read(self._egress(queues), consumer, count, () if block_ms is None else ('BLOCK', block_ms))
 
     def wait_command(self, seen: Mapping[tuple[str, int], str], block_ms: int) -> list:
         """Wait until a stream has an entry past the one given for its queue and number; takes nothing."""
@@ -678,8 +677,7 @@ class Store:
         streams = self._egress(queues, turn)
         if len(streams) == 1:
             # In a script each entry would be copied twice.
-            reply, = self._wire.send([
-                ['XREADGROUP', 'GROUP', keys.GROUP, consumer, 'COUNT', count, 'STREAMS', *streams, '>']])
+            reply, = self._wire.send([_read(streams, consumer, count)])
             if isinstance(reply, ResponseError):
                 raise reply
             if isinstance(reply, dict):
@@ -713,6 +711,11 @@ class Store:
 _WAITS = -1
 #: Instead of a run-time value: what the config says.
 FORGET = object()
+
+
+def _read(streams: Sequence[str], consumer: str, count: int, block: Sequence[Any] = ()) -> list:
+    return ['XREADGROUP', 'GROUP', keys.GROUP, consumer, 'COUNT', count, *block, 'STREAMS', *streams,
+            *['>'] * len(streams)]
 
 
 def _delivery(queue: str, name: str, flat: list[bytes]) -> Delivery:
