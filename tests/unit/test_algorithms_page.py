@@ -1,4 +1,4 @@
-"""docs/algorithms.md shows every picture there is, and what it names exists; links on all pages; keys in how-it-works."""
+"""docs/algorithms.md shows every picture, and what it names exists; links of all pages; keys in how-it-works.md."""
 from __future__ import annotations
 
 import re
