@@ -360,7 +360,7 @@ def test_top_on_a_terminal_outlives_redis_and_ends_by_a_key():
             until(lambda: sees('Redis does not answer, trying again'))
             server.start()
             shown = ''
-            until(lambda: sees('0 of 0 tenants'))
+            until(lambda: sees('0 tasks of 0 tenants'))
             os.write(main, b'q')
             assert top.wait(20) == 0
     os.close(main)
