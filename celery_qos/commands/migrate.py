@@ -25,12 +25,12 @@ MOST_TENANTS = 10
 
 @session_command(name='migrate')
 @click.option('--back', is_flag=True, help='From the tenants to the stock lists.')
-@click.option('--from', 'origin', metavar='URL', help="Where the stock deployment is; by default the database of the app's "
-              'broker.')
+@click.option('--from', 'origin', metavar='URL', help='Where the stock deployment is; by default the '
+              "database of the app's broker.")
 @click.option('--to', 'target', metavar='URL', help='The same with --back.')
 @click.option('--to-queue', metavar='NAME', help='Move the tasks of --queue into a queue of another name.')
-@click.option('--tenant', default='', metavar='KEY', help='Whose the tasks are that no tenant is found of; by default the '
-              'empty tenant.')
+@click.option('--tenant', default='', metavar='KEY', help='Whose the tasks are that no tenant is found of; '
+              'by default the empty tenant.')
 @click.option('--one-tenant', metavar='KEY', help='Whose all tasks are, whatever they say.')
 @click.option('--unacked', is_flag=True, help='Move what stock workers have not acknowledged, too; they must have '
               'stopped.')

@@ -123,7 +123,7 @@ class Forward:
 
     def _empty(self, report: Moved, key: str, step: int, length: int, ferry: Optional[Ferry]) -> None:
         """Move what is in the list, as many as there were when it began: what is published meanwhile comes later."""
-        left, malformed, passed, size, before = length, 0, -1, MOST, report.moved
+        left, malformed, passed, size = length, 0, -1, MOST
         while left > 0 and passed:
             passed = skip = 0
             while left > 0:
@@ -145,7 +145,7 @@ class Forward:
                 else:
                     skip += stuck
                 left, passed = left - done, passed + done
-                self._progress(report.queue, report.moved, report.moved - before + length)
+                self._progress(report.queue, report.moved, sum(report.found.values()) + report.unacked)
                 if skip > MOST_MALFORMED:
                     report.note(f'{key!r}: more than {MOST_MALFORMED} entries are no tasks; is it a queue of Celery?')
                     break
