@@ -438,7 +438,7 @@ class Store:
         Returns:
             Some of them, and whether more wait; there may be none in one call, and some in the next.
         """
-        more, *entries = self._run('claim', queue, consumer, most, _ms(lease_seconds))
+        more, *entries = self.run('claim', queue, consumer, most, _ms(lease_seconds))
         return [_delivery(queue, name.decode(), flat) for name, flat in entries], bool(more)
 
     def leave(self, queue: str, consumer: str, lease_seconds: float, targets: Sequence[str],
@@ -452,30 +452,7 @@ class Store:
         """
         return sum(script('leave')(self.client, [self.namespace(queue), *targets], consumer, _ms(lease_seconds), *[
             part for kind, name, target, entry in some for part in (kind, name, target + 1, entry)])
-            for some in _batches(tasks, _SLOW_IDS_PER_CALL))
-
-    def holders(self, queue: str) -> dict[str, int]:
-        """Consumers that have not settled all that they were delivered: how many."""
-        found: dict[str, int] = {}
-        for key in self._egress([queue]):
-            try:
-                rows: Any = self.client.xinfo_consumers(key, keys.GROUP)
-            except ResponseError:
-                continue        # there is no such stream
-            for row in rows:
-                if row['pending']:
-                    name = _text(row['name'])
-                    found[name] = found.get(name, 0) + row['pending']
-        return found
-
-    def count_egress(self, queue: str) -> int:
-        """Tasks that are delivered or about to be."""
-        return sum(self.client.xlen(key) for key in self._egress([queue]))
-
-    def count_waiting(self, queue: str) -> int:
-        """Tasks that wait in tenants' streams."""
-        found: Any = self.client.hget(keys.state(self.namespace(queue)), 'waiting')
-        return int(found) if found and found.isdigit() else 0
+            for some in batches(tasks, _SLOW_IDS_PER_CALL))
 
     def count_cancelled(self, queue: str) -> int:
         """Tasks that expired or were cancelled, and of which Celery was not told yet."""

@@ -19,8 +19,8 @@ __all__ = ('command',)
 
 #: Seconds between two lines of progress, and between two looks with ``--follow``.
 LINE_SECONDS, FOLLOW_SECONDS = 5.0, 1.0
-#: Tenants that ``--dry-run`` names.
-MOST_TENANTS = 10
+#: Tenants that ``--dry-run`` names, and workers that are.
+MOST_TENANTS, MOST_NAMED = 10, 5
 
 
 @session_command(name='migrate')
@@ -132,6 +132,10 @@ def _show(session: Session, reports: list[Moved], back: bool, dry_run: bool) -> 
         click.echo(_line(report, back, dry_run))
         for note in report.notes:
             click.echo(f'  {note}')
+        if report.holders:
+            names = ', '.join(sorted(report.holders)[:MOST_NAMED])
+            click.echo(f'  held by {names}: stop them, or, if they are gone, wait until their leases have ended, '
+                       f'{max(report.holders.values()):.0f} s from now; then run it again')
         if report.tenants:
             most = report.tenants.most_common(MOST_TENANTS)
             names = ', '.join(f'{_name(tenant)} {count:,}' for tenant, count in most)

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from kombu.utils.json import dumps
 
+from ..look import Look
 from ..store import Delivery, Store
 from ..transport import Channel
 from .forward import ferry_between, staging
@@ -50,7 +51,8 @@ class Back:
     def count(self, queue: str, to: str) -> Moved:
         """What `move` would do. Nothing is written."""
         report = Moved(queue, to)
-        self._look(report)
+        report.found = {name: count for name, count in self._look(report).items() if count > 0}
+        report.left = 0
         return report
 
     def move(self, report: Moved) -> None:
@@ -58,7 +60,7 @@ class Back:
         queue = report.queue
         self._channel.declare(queue)
         self._take_over(queue)
-        self._look(report)
+        report.found = {name: count for name, count in self._look(report).items() if count > 0}
         lists = self._stock.lists(report.to)
         targets = list(lists.values())
         if not self.same_database:
@@ -71,12 +73,12 @@ class Back:
             self._move_delayed(report, list(lists), targets)
         finally:
             self._store.release(queue, self._name)
+            self._look(report)
         if not self.same_database:
             for key, target in zip(lists.values(), targets):
                 ferry = ferry_between(self._store, target, self._stock, key)
                 while ferry.carry():
                     pass
-        self._look_again(report)
 
     def _take_over(self, queue: str) -> None:
         """What workers held whose leases have ended, as the sweep of another worker would."""
@@ -87,24 +89,17 @@ class Back:
         finally:
             self._store.leave_sweep(queue, self._name)
 
-    def _look(self, report: Moved) -> None:
-        store, queue = self._store, report.queue
-        held = sum(store.holders(queue).values())
-        found = {'egress': store.count_egress(queue) - held, 'waiting': store.count_waiting(queue),
-                 'delayed': store.count_delayed(queue)}
-        report.found = {name: count for name, count in found.items() if count > 0}
-        self._look_again(report)
-        report.left = 0
-
-    def _look_again(self, report: Moved) -> None:
-        store, queue = self._store, report.queue
-        holders = store.holders(queue)
-        report.held = sum(holders.values())
-        if holders:
-            report.note(f'{report.held} tasks are held by {", ".join(sorted(holders)[:5])}: stop these workers, or, if '
-                        'they are gone, wait until their leases have ended; then run this again')
-        report.dead, report.cancelled = store.count_dead_letters(queue), store.count_cancelled(queue)
-        report.left = store.count_egress(queue) - report.held + store.count_waiting(queue) + store.count_delayed(queue)
+    def _look(self, report: Moved) -> dict[str, int]:
+        """Returns how many tasks there are to move, by where they are."""
+        glance = Look(self._store).glance(report.queue)
+        holders = {name: (held, end) for name, (_, held, end) in glance.consumers.items() if held}
+        report.held = sum(held for held, _ in holders.values())
+        report.holders = {name: max(0.0, (end - glance.now_ms) / 1000) for name, (_, end) in holders.items()}
+        report.dead, report.cancelled = glance.dead, self._store.count_cancelled(report.queue)
+        found = {'about to be delivered': glance.egress - report.held, 'waiting': glance.waiting,
+                 'delayed': glance.delayed}
+        report.left = sum(found.values())
+        return found
 
     def _move_waiting(self, report: Moved, steps: list[int], targets: list[str]) -> None:
         queue, blanks, size, more = report.queue, 0, MOST, True

@@ -64,7 +64,7 @@ class Forward:
                 try:
                     message = parse(entry)
                 except ValueError as exc:
-                    self._note_malformed(report, entry, exc)
+                    self._note_malformed(report, key, entry, exc)
                 else:
                     self._stamp(message, report)
                     assert report.tenants is not None
@@ -82,17 +82,23 @@ class Forward:
             self._restore(report)
         else:
             report.held = sum(1 for _ in self._unacked_of(queue))
-        for step, key in self._stock.lists(queue).items():
-            if self.same_database:
-                self._empty(report, key, step, self._stock.client.llen(key), None)
-            else:
-                there = staging(self._stock, key)
-                # Some may be on their way back.
-                ferry_between(self._store, there, self._stock, key).finish()
-                ferry = ferry_between(self._stock, key, self._store, there)
-                length = self._stock.client.llen(key) + self._store.client.llen(there)
-                self._empty(report, there, step, length, ferry)
-        report.left = sum(self._stock.lengths(queue).values()) - (report.malformed if self.same_database else 0)
+        try:
+            for step, key in self._stock.lists(queue).items():
+                if self.same_database:
+                    self._empty(report, key, step, self._stock.client.llen(key), None)
+                else:
+                    self._bring(report, key, step)
+        finally:
+            stay = report.malformed if self.same_database else 0
+            report.left = sum(self._stock.lengths(queue).values()) - stay
+
+    def _bring(self, report: Moved, key: str, step: int) -> None:
+        """As `_empty`, of a list in another database."""
+        there = staging(self._stock, key)
+        # Some may be on their way back.
+        ferry_between(self._store, there, self._stock, key).finish()
+        ferry = ferry_between(self._stock, key, self._store, there)
+        self._empty(report, there, step, self._stock.client.llen(key) + self._store.client.llen(there), ferry)
 
     def _look(self, report: Moved) -> None:
         report.found = {f'priority {step}': count
@@ -133,7 +139,7 @@ class Forward:
                 if not entries:
                     break
                 size = max(1, min(MOST, MOST_BYTES * len(entries) // (sum(map(len, entries)) or 1)))
-                tasks, bad, unknown = self._tasks(report, entries, step)
+                tasks, bad, unknown = self._tasks(report, key, entries, step)
                 outcomes = self._store.adopt(report.to, key, LOOK + skip, tasks) if tasks else []
                 self._account(report, tasks, outcomes, unknown)
                 done = len(outcomes) - outcomes.count('stuck')
@@ -158,7 +164,8 @@ class Forward:
         found: Any = self._store.client.lrange(key, -(skip + count), -(skip + 1))
         return found[::-1]
 
-    def _tasks(self, report: Moved, entries: list[bytes], step: int) -> tuple[_Tasks, int, dict[bytes, str]]:
+    def _tasks(self, report: Moved, key: str, entries: list[bytes],
+               step: int) -> tuple[_Tasks, int, dict[bytes, str]]:
         """The tasks in `entries`, how many are none, and of which no tenant was found, and why."""
         tasks: _Tasks = []
         unknown: dict[bytes, str] = {}
@@ -171,7 +178,7 @@ class Forward:
                     readdress(message, report.to)
                 publication = self._channel.publisher.publication(report.to, message, step)
             except (ValueError, QoSError) as exc:
-                self._note_malformed(report, entry, exc)
+                self._note_malformed(report, key, entry, exc)
                 bad += 1
             else:
                 tasks.append((entry, publication))
@@ -199,8 +206,8 @@ class Forward:
         if problem:
             report.note(f'task {task_id_of(message)}: {problem}')
 
-    def _note_malformed(self, report: Moved, entry: bytes, exc: Exception) -> None:
-        report.note(f'an entry is no task: {exc}: {entry[:60]!r}')
+    def _note_malformed(self, report: Moved, key: str, entry: bytes, exc: Exception) -> None:
+        report.note(f'{key!r}: an entry is no task: {exc}: {entry[:60]!r}')
 
 
 def staging(stock: Stock, key: str) -> str:

@@ -38,6 +38,8 @@ class Moved:
     malformed: int = 0
     #: What other workers hold and have not acknowledged; it stays.
     held: int = 0
+    #: Of those workers whose leases are known: in how many seconds they end, unless they are renewed.
+    holders: dict[str, float] = field(default_factory=dict)
     #: Dead letters and cancelled tasks; they stay.
     dead: int = 0
     cancelled: int = 0
