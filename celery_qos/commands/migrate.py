@@ -64,8 +64,9 @@ def command(session: Session, back: bool, origin: Optional[str], target: Optiona
         celery -A proj qos migrate --back
     """
     _check(session, back, origin, target, to_queue, tenant, one_tenant, unacked, follow)
+    options = _options(stock_options)
     queues = [session.queue] if session.queue else session.control.queues
-    with Stock(session.app, origin or target, _options(stock_options)) as stock, \
+    with Stock(session.app, origin or target, options) as stock, \
             session.app.pool.acquire(block=True) as connection, _progress(session) as progress:
         mover: Union[Forward, Back]
         if back:
@@ -137,7 +138,7 @@ def _show(session: Session, reports: list[Moved], back: bool, dry_run: bool) -> 
             click.echo(f'  held by {names}: stop them, or, if they are gone, wait until their leases have ended, '
                        f'{max(report.holders.values()):.0f} s from now; then run it again')
         if report.tenants:
-            most = report.tenants.most_common(MOST_TENANTS)
+            most = list(report.tenants.items())[:MOST_TENANTS]
             names = ', '.join(f'{_name(tenant)} {count:,}' for tenant, count in most)
             click.echo(f'  the first {sum(report.tenants.values()):,} by tenant: {names}')
 

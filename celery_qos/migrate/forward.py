@@ -56,8 +56,9 @@ class Forward:
 
     def count(self, queue: str, to: str) -> Moved:
         """What `move` would do. Nothing is written."""
-        report = Moved(queue, to, tenants=Counter())
+        report = Moved(queue, to, tenants={})
         self._look(report)
+        tenants: Counter[str] = Counter()
         for key in self._stock.lists(queue).values():
             entries: Any = self._stock.client.lrange(key, -SAMPLE, -1)
             for entry in entries:
@@ -67,8 +68,8 @@ class Forward:
                     self._note_malformed(report, key, entry, exc)
                 else:
                     self._stamp(message, report)
-                    assert report.tenants is not None
-                    report.tenants[of_message(message)] += 1
+                    tenants[of_message(message)] += 1
+        report.tenants = dict(tenants.most_common())
         report.held = sum(1 for _ in self._unacked_of(queue))
         return report
 
@@ -85,20 +86,18 @@ class Forward:
         try:
             for step, key in self._stock.lists(queue).items():
                 if self.same_database:
-                    self._empty(report, key, step, self._stock.client.llen(key), None)
+                    self._empty(report, key, step, None)
                 else:
-                    self._bring(report, key, step)
+                    there = staging(self._stock, key)
+                    # Some may be on their way back.
+                    ferry_between(self._store, there, self._stock, key).finish()
+                    self._empty(report, there, step, self._ferry(key))
         finally:
-            stay = report.malformed if self.same_database else 0
-            report.left = sum(self._stock.lengths(queue).values()) - stay
+            report.left = sum(self._stock.client.llen(key) if self.same_database else len(self._ferry(key))
+                              for key in self._stock.lists(queue).values()) - report.malformed
 
-    def _bring(self, report: Moved, key: str, step: int) -> None:
-        """As `_empty`, of a list in another database."""
-        there = staging(self._stock, key)
-        # Some may be on their way back.
-        ferry_between(self._store, there, self._stock, key).finish()
-        ferry = ferry_between(self._stock, key, self._store, there)
-        self._empty(report, there, step, self._stock.client.llen(key) + self._store.client.llen(there), ferry)
+    def _ferry(self, key: str) -> Ferry:
+        return ferry_between(self._stock, key, self._store, staging(self._stock, key))
 
     def _look(self, report: Moved) -> None:
         report.found = {f'priority {step}': count
@@ -127,13 +126,14 @@ class Forward:
 
     # -- what waits
 
-    def _empty(self, report: Moved, key: str, step: int, length: int, ferry: Optional[Ferry]) -> None:
+    def _empty(self, report: Moved, key: str, step: int, ferry: Optional[Ferry]) -> None:
         """Move what is in the list, as many as there were when it began: what is published meanwhile comes later."""
-        left, malformed, passed, size = length, 0, -1, MOST
+        left = len(ferry) if ferry is not None else self._stock.client.llen(key)
+        malformed, passed, size = 0, -1, MOST
         while left > 0 and passed:
             passed = skip = 0
             while left > 0:
-                if ferry:
+                if ferry is not None:
                     ferry.carry()
                 entries = self._tail(key, skip, size)
                 if not entries:

@@ -1,7 +1,6 @@
 """What a migration did, or would do, of one queue."""
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Optional
@@ -47,8 +46,9 @@ class Moved:
     left: int = 0
     #: The first problems.
     notes: list[str] = field(default_factory=list)
-    #: Tenant to its number among the first tasks of each list; only where nothing is to move.
-    tenants: Optional[Counter[str]] = None
+    #: Path of a tenant to its number among the first tasks of each list, those with the most first; only where nothing
+    #: is to move.
+    tenants: Optional[dict[str, int]] = None
 
     def note(self, text: str) -> None:
         if len(self.notes) < MOST_NOTED and text not in self.notes:

@@ -16,7 +16,7 @@ from ..errors import ConfigError
 from ..scripts import script
 from ..store import Store
 
-__all__ = ('Stock',)
+__all__ = ('Stock', 'stock_url')
 
 #: Schemes of ours in a URL, and what the stock transport calls the same.
 _SCHEMES = {'qos': 'redis', 'qoss': 'rediss', 'qos-sentinel': 'sentinel', 'qoss-sentinel': 'sentinel'}
@@ -35,7 +35,7 @@ class Stock:
 
     def __init__(self, app: Celery, url: Optional[str] = None, options: Optional[Mapping[str, Any]] = None) -> None:
         given = {name: value for name, value in (app.conf.broker_transport_options or {}).items() if name != 'qos'}
-        self.url = url or _stock_url(app)
+        self.url = url or stock_url(app)
         scheme = self.url.partition('://')[0].partition('+')[0]
         if scheme not in _SCHEMES.values():
             raise ConfigError(f'the stock deployment is at {scheme}://; its URL must begin with redis://, rediss:// or '
@@ -145,7 +145,7 @@ class Stock:
         return script('restore')(self.client, [*names, *lists.values()], *arguments) if arguments else 0
 
 
-def _stock_url(app: Celery) -> str:
+def stock_url(app: Celery) -> str:
     """That of the app's broker, as the stock transport spells it."""
     urls = app.conf.broker_write_url or app.conf.broker_url or app.connection_for_write().as_uri(include_password=True)
     text = urls if isinstance(urls, str) else ';'.join(urls)
