@@ -16,10 +16,13 @@ from ..errors import ConfigError
 from ..scripts import script
 from ..store import Store
 
-__all__ = ('Stock', 'stock_url')
+__all__ = ('Stock', 'connection_to', 'stock_url')
 
-#: Schemes of ours in a URL, and what the stock transport calls the same.
-_SCHEMES = {'qos': 'redis', 'qoss': 'rediss', 'qos-sentinel': 'sentinel', 'qoss-sentinel': 'sentinel'}
+#: Schemes of the stock transport.
+_STOCK = 'redis', 'rediss', 'sentinel'
+#: Schemes in the app's URL, and what it is read by here: whether TLS is spoken, and how its other end is verified, is
+#: taken from the app's connection. The stock transport does not verify who answers to rediss://.
+_SCHEMES = {'qos': 'redis', 'qoss': 'redis', 'rediss': 'redis', 'qos-sentinel': 'sentinel', 'qoss-sentinel': 'sentinel'}
 #: Elements of the hash that one call reads.
 _PAGE = 30
 
@@ -34,15 +37,8 @@ class Stock:
     """
 
     def __init__(self, app: Celery, url: Optional[str] = None, options: Optional[Mapping[str, Any]] = None) -> None:
-        given = {name: value for name, value in (app.conf.broker_transport_options or {}).items() if name != 'qos'}
-        self.url = url or stock_url(app)
-        scheme = self.url.partition('://')[0].partition('+')[0]
-        if scheme not in _SCHEMES.values():
-            raise ConfigError(f'the stock deployment is at {scheme}://; its URL must begin with redis://, rediss:// or '
-                              'sentinel://')
         self._app = app
-        self._connection = Connection(self.url, transport_options={**given, **(options or {})},
-                                      ssl=app.conf.broker_use_ssl or False)
+        self._connection = connection_to(app, url, options)
         channel: Any = self._connection.default_channel
         self.channel = channel
         self.client = Redis(connection_pool=channel.pool)
@@ -99,7 +95,7 @@ class Stock:
         answers = self._app.control.broadcast('stats', reply=True, timeout=2.0,
                                               connection=None if same else self._connection) or []
         return sorted(name for answer in answers for name, stats in answer.items()
-                      if (stats.get('broker') or {}).get('transport') in _SCHEMES.values())
+                      if (stats.get('broker') or {}).get('transport') in _STOCK)
 
     # -- what is not acknowledged
 
@@ -145,8 +141,31 @@ class Stock:
         return script('restore')(self.client, [*names, *lists.values()], *arguments) if arguments else 0
 
 
+def connection_to(app: Celery, url: Optional[str] = None, options: Optional[Mapping[str, Any]] = None) -> Connection:
+    """On the stock transport; the arguments are those of `Stock`.
+
+    Raises:
+        ConfigError: there is no such deployment at this URL.
+    """
+    given = {name: value for name, value in (app.conf.broker_transport_options or {}).items() if name != 'qos'}
+    found = url or stock_url(app)
+    scheme = found.partition('://')[0].partition('+')[0]
+    if scheme not in _STOCK:
+        raise ConfigError(f'the stock deployment is at {scheme}://; its URL must begin with redis://, rediss:// or '
+                          'sentinel://')
+    ssl = (app.conf.broker_use_ssl or False) if url else _ssl_of(app)
+    return Connection(found, transport_options={**given, **(options or {})}, ssl=ssl)
+
+
 def stock_url(app: Celery) -> str:
     """That of the app's broker, as the stock transport spells it."""
     urls = app.conf.broker_write_url or app.conf.broker_url or app.connection_for_write().as_uri(include_password=True)
     text = urls if isinstance(urls, str) else ';'.join(urls)
-    return re.sub(r'(^|;)(qoss?(?:-sentinel)?)(?=[:+])', lambda match: match[1] + _SCHEMES[match[2]], text)
+    return re.sub(rf'(^|;)({"|".join(_SCHEMES)})(?=[:+])', lambda match: match[1] + _SCHEMES[match[2]], text)
+
+
+def _ssl_of(app: Celery) -> Any:
+    """How the app's own connection speaks TLS, if it does."""
+    with app.connection_for_write() as connection:
+        # The transport works it out.
+        return connection.transport.client.ssl

@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from datetime import datetime, timezone
+from ssl import CERT_REQUIRED
 from types import SimpleNamespace
 
 import pytest
@@ -16,7 +17,7 @@ from celery_qos.codec import encode
 from celery_qos.commands.migrate import command
 from celery_qos.errors import ConfigError, TenantKeyError
 from celery_qos.migrate.message import message_of, parse, parse_unacked, task_id_of
-from celery_qos.migrate.stock import Stock, stock_url
+from celery_qos.migrate.stock import connection_to, stock_url
 from celery_qos.migrate.tenants import Tenants
 from celery_qos.store import Delivery
 
@@ -178,13 +179,19 @@ def test_options_that_contradict_each_other_are_told_before_anything_is_done(opt
 
 
 @pytest.mark.parametrize('given, stock', [
-    ('qos://:pw@host:1/2', 'redis://:pw@host:1/2'), ('qoss://host', 'rediss://host'),
+    ('qos://:pw@host:1/2', 'redis://:pw@host:1/2'), ('qoss://host', 'redis://host'),
     ('qos+socket:///a/qos:b?virtual_host=1', 'redis+socket:///a/qos:b?virtual_host=1'),
     ('qos-sentinel://a:1;qos-sentinel://b:2', 'sentinel://a:1;sentinel://b:2'), ('redis://host/3', 'redis://host/3')])
 def test_the_apps_own_url_is_spelled_the_stock_way(given, stock):
     assert stock_url(Celery('shop', broker=given, set_as_current=False)) == stock
 
 
+def test_tls_is_spoken_and_verified_as_by_the_app_itself():
+    secure = connection_to(Celery('shop', broker='qoss://host', set_as_current=False))
+    assert secure.ssl['ssl_cert_reqs'] == CERT_REQUIRED
+    assert not connection_to(Celery('shop', broker='qos://host', set_as_current=False)).ssl
+
+
 def test_the_stock_deployment_is_on_redis():
     with pytest.raises(ConfigError, match='must begin with redis://'):
-        Stock(Celery('shop', set_as_current=False), 'amqp://')
+        connection_to(Celery('shop', set_as_current=False), 'amqp://')
