@@ -25,6 +25,8 @@ from .workers import ROOT, environment
 APP = 'tests.integration.apps.ledger'
 SHORT_LEASE = {'broker_transport_options': {'qos': {'lease_seconds': 1}}}
 PRIORITIES = 0, 3, 9
+#: Options of a worker that does not look for others when it starts.
+ALONE = '--without-mingle', '--without-gossip'
 
 
 class Migration:
@@ -58,7 +60,7 @@ def send_some(ledger, count, prefix):
     """Over tenants and priorities, some to run later; returns their marks."""
     with ledger.publishing() as send:
         for number in range(count):
-            delay = {'countdown': 4} if number % 10 == 0 else {}
+            delay = {'countdown': 3} if number % 10 == 0 else {}
             send(f't{number % 7}', f'{prefix}{number}', priority=PRIORITIES[number % 3], **delay)
     return [f'{prefix}{number}' for number in range(count)]
 
@@ -68,7 +70,7 @@ def test_a_backlog_goes_to_the_new_workers_and_back_and_every_task_runs_once(ser
     stock, qos = Ledger(server, SHORT_LEASE, scheme='redis'), Ledger(server, SHORT_LEASE)
     migration = Migration(server, SHORT_LEASE)
     held = [f'h{number}' for number in range(4)]
-    with stock.worker(options=('--prefetch-multiplier', '2')) as worker:
+    with stock.worker(options=(*ALONE, '--prefetch-multiplier', '2')) as worker:
         for mark in held:
             stock.send('held', mark, task='held_late')
         stock.until('start', 2)
@@ -88,7 +90,7 @@ def test_a_backlog_goes_to_the_new_workers_and_back_and_every_task_runs_once(ser
     assert redis.exists('celery', 'unacked', 'unacked_index') == 0
 
     qos.let_end(*held)
-    with qos.worker(options=('--prefetch-multiplier', '4')) as worker:
+    with qos.worker(options=(*ALONE, '--prefetch-multiplier', '4')) as worker:
         qos.until('end', 304)
         qos.until_idle()
         assert Counter(qos.marks('end')) == Counter(marks + held)
@@ -109,11 +111,13 @@ def test_a_backlog_goes_to_the_new_workers_and_back_and_every_task_runs_once(ser
     assert migration.run('--dry-run')['found'].keys() == {'priority 0', 'priority 3', 'priority 9'}
 
     stock.let_end('k0', 'k1')
-    with stock.worker(options=('--prefetch-multiplier', '4')) as worker:
+    with stock.worker(options=(*ALONE, '--prefetch-multiplier', '4')) as worker:
         stock.until('end', 406)
-        # The one that is due in an hour is in the worker's memory, the stock way.
+        # The one that is due in an hour is in the worker's memory, the stock way, until that stops.
         until(lambda: redis.hlen('unacked') == 1)
-        worker.kill()
+        worker.terminate()
+        worker.wait()
+    assert (redis.hlen('unacked'), redis.llen('celery')) == (0, 1)
     assert Counter(stock.marks('end')) == Counter([*marks, *held, 'k0', 'k1'])
 
 
