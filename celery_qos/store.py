@@ -461,6 +461,59 @@ class Store:
         """Take dead letters out, `again` to have them delivered; returns how many were there."""
         return sum(self.run('exhume', queue, int(again), *some) for some in batches(ids, _SLOW_IDS_PER_CALL))
 
+    # -- to and from the lists of the stock Redis transport
+
+    def adopt(self, queue: str, source: str, look: int, tasks: Sequence[tuple[bytes, Publication]]) -> list[str]:
+        """Move tasks from a list into their tenants' streams.
+
+        Arguments:
+            source: the list's key.
+            look: how far from its end, where stock workers take, an entry is looked for.
+            tasks: each as it lies in the list, and what is enqueued of it. No capacity limits them.
+
+        Returns:
+            What became of the first ones, as many as one call does: ``waits``, ``delayed``, ``expired``, ``gone``
+            where the list had it no more, ``stuck`` where its tenant's key holds something else.
+
+        Raises:
+            SchemaMismatch: the queue's keys follow another layout.
+        """
+        arguments: list[Any] = [look]
+        for entry, publication in tasks:
+            tenant, priority, _, _, *rest = publication.arguments
+            arguments += [entry, 2 + len(rest), tenant, priority, *rest]
+        found = script('adopt')(self.client, [self.namespace(queue), source], *arguments)
+        outcomes = [each.decode() for each in found]
+        if outcomes and outcomes[0] == 'schema':
+            raise SchemaMismatch(queue, outcomes[1], SCHEMA_VERSION)
+        return outcomes
+
+    def claim(self, queue: str, consumer: str, most: int, lease_seconds: float) -> tuple[list[Delivery], bool]:
+        """Deliver tasks to one who takes them to another broker, in their order, whatever limits hold them.
+
+        Returns:
+            Some of them, and whether more wait; there may be none in one call, and some in the next.
+        """
+        more, *entries = self.run('claim', queue, consumer, most, _ms(lease_seconds))
+        return [_delivery(queue, name.decode(), flat) for name, flat in entries], bool(more)
+
+    def leave(self, queue: str, consumer: str, lease_seconds: float, targets: Sequence[str],
+              tasks: Iterable[tuple[str, str, int, bytes]]) -> int:
+        """Move tasks to lists, as the stock transport keeps them; returns how many were there.
+
+        Arguments:
+            consumer: who claimed those that are in egress.
+            targets: keys of the lists.
+            tasks: ``egress`` or ``delayed``, the name of its entry or its place, which list, and the entry of that.
+        """
+        return sum(script('leave')(self.client, [self.namespace(queue), *targets], consumer, _ms(lease_seconds), *[
+            part for kind, name, target, entry in some for part in (kind, name, target + 1, entry)])
+            for some in batches(tasks, _SLOW_IDS_PER_CALL))
+
+    def count_cancelled(self, queue: str) -> int:
+        """Tasks that expired or were cancelled, and of which Celery was not told yet."""
+        return self.client.xlen(keys.discarded(self.namespace(queue)))
+
     # -- workers
 
     def lease(self, queue: str, consumer: str, slots: int, lease_seconds: float,
