@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Optional
 
-from celery import bootsteps, signals
+from celery import Task, bootsteps, signals
 from celery.platforms import EX_FAILURE
 from celery.worker import state
 from celery.worker.consumer.tasks import Tasks
@@ -126,9 +126,19 @@ class Slots(bootsteps.StartStopStep):
         started = {number: job for number, job in jobs.items() if job._accepted or job._write_to is not None}
         self._on_close()
         jobs.update((number, job) for number, job in started.items() if not job.ready())
-        # What Celery cancels as the connection is lost, it never acks.
-        self._held = {job._accept_callback.__self__.message.delivery_tag for job in started.values()
-                      if job._terminated is None}
+        # What Celery cancels as the connection is lost, it never acks. What is no request's, is a batch of them.
+        requests = [getattr(job._accept_callback, '__self__', None) for job in started.values()
+                    if job._terminated is None]
+        self._held = {request.message.delivery_tag for request in requests if request is not None}
+        self._held.update(self._kept_by_tasks(consumer))
+
+    def _kept_by_tasks(self, consumer: Any) -> set[str]:
+        """What tasks gather in ways of their own, as celery-batches does: a lost connection takes nothing from them."""
+        if self._lease is None:
+            return set()
+        own = {name for name, task in consumer.app.tasks.items() if task.Strategy != Task.Strategy}
+        return {tag for tag, message in list(self._lease.held.items())
+                if message is not None and message['headers'].get('task') in own}
 
 
 def _jobs(pool: Any) -> Any:
