@@ -19,7 +19,7 @@ __all__ = ('Project', 'blocks')
 _FILE = re.compile(r'^# ([\w/]+\.py)\n(.*)', re.DOTALL)
 #: Included by every worker: writes down which task runs for whom.
 _NOTES = '''
-import json, os
+import json, os, time
 from celery.signals import task_prerun
 from redis import Redis
 
@@ -31,7 +31,9 @@ def note(task, args, **kwargs):
     requests = args[0] if args and isinstance(args[0], list) else []
     for each in requests or [task.request]:
         tenant = each.request_dict.get('tenant') if requests else each.get('tenant')
-        notes.rpush('notes', json.dumps([name, *each.args, tenant]))
+        notes.rpush('notes', json.dumps([name, *each.args, *each.kwargs.values(), tenant]))
+    while notes.exists('hold'):
+        time.sleep(0.02)
 '''
 
 
@@ -57,7 +59,7 @@ class Project:
                 files[found[1]] = files.get(found[1], '') + found[2]
         for path, text in files.items():
             text = text.replace('qos://localhost:6379/0', server.url('qos'))
-            text = re.sub(r'redis://localhost:6379/(\d)', lambda found: server.url('redis', int(found[1])), text)
+            text = re.sub(r'redis://localhost:6379/(\d)', rf'unix://{server.socket}?db=\1', text)
             place = folder / path
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_text(text, encoding='utf-8')
@@ -70,6 +72,18 @@ class Project:
 
     def worker(self, app: str, pool: str = 'threads', options: tuple[str, ...] = (), **kwargs: Any) -> Worker:
         return Worker(self._server, pool, app=app, options=('-I', 'notes', *options), env=self._env, **kwargs)
+
+    def hold(self) -> None:
+        """No task that begins comes to its end, until `let_go`."""
+        self._notes.set('hold', 1)
+
+    def let_go(self) -> None:
+        self._notes.delete('hold')
+
+    @property
+    def times(self) -> int:
+        """How many tasks began."""
+        return self._notes.llen('notes')
 
     def notes(self) -> list[tuple[Any, ...]]:
         """Of each task that began: name, arguments, tenant; sorted, and each but once."""

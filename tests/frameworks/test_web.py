@@ -36,7 +36,6 @@ def test_flask(server, store: Store, tmp_path: Path):
 
 def test_fastapi(server, store: Store, tmp_path: Path):
     pytest.importorskip('fastapi', reason=f'FastAPI {WHERE}')
-    pytest.importorskip('httpx', reason=f'httpx {WHERE}')
     project = Project('web-frameworks', tmp_path, server)
 
     project.run('''if True:
