@@ -10,6 +10,9 @@ from .dead_letters import DeadLetters
 from .delayed import DelayedTasks
 from .errors import ConfigError
 from .observe import QueueStatus, TenantStatus, Why
+from .observe.status import status_of
+from .observe.tenants import tenants_of
+from .observe.why import why_not_here, why_task, why_tenant
 from .options import Options
 from .overrides import overrides, stored_as
 from .path import parse_path
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
     from .store import Store
 
 __all__ = ('setup', 'control', 'Control')
+
+#: Called with how many were looked at, and of how many.
+Progress = Callable[[int, int], None]
 
 
 def setup(app: Celery, qos: Optional[QoS] = None, queues: Optional[Mapping[str, QoS]] = None,
@@ -123,6 +129,55 @@ class Control:
         with self._store() as store:
             store.declare(self._queue(queue), qos.fingerprint, qos.stored, qos.structure, force=True)
 
+    def set_at_run_time(self, of: str, name: Any = None, queue: Optional[str] = None) -> dict[str, Any]:
+        """Those options that do not come from the config, such as ``set_at_run_time('tenant', 'acme')``.
+
+        Arguments:
+            of: ``tenant``, ``default_tenant``, ``sub_queue``, ``queue`` or ``egress``.
+            name: of the tenant or the sub-queue.
+        """
+        stored_of = {'tenant': lambda: f'tenant:{parse_path(name)}', 'default_tenant': lambda: 'default',
+                     'sub_queue': lambda: f'sub:{name}'}.get(of, lambda: 'queue')()
+        with self._store() as store:
+            found = store.overridden(self._queue(queue), stored_of)
+        kind: type[Options] = Egress if of == 'egress' else QoS if of == 'queue' else Tenant
+        if of == 'sub_queue':
+            return {f'{each}_weight' if each in ('ingress', 'egress') else each: found[each] for each in found}
+        return {each: value for each, value in found.items() if each in kind.__dataclass_fields__}
+
+    def waiting(self, tenant: Any, queue: Optional[str] = None) -> int:
+        """How many tasks of the tenant, and of those inside it, wait in their streams."""
+        with self._store() as store:
+            return store.count_waiting(self._queue(queue), parse_path(tenant))
+
+    def waiting_in(self, sub_queue: str, queue: Optional[str] = None) -> int:
+        """How many tasks wait in the sub-queue."""
+        self._check_sub_queue(sub_queue, queue)
+        with self._store() as store:
+            return store.count_waiting_in(self._queue(queue), sub_queue)
+
+    def purge(self, tenant: Any, queue: Optional[str] = None,
+              on_progress: Callable[[int], None] = lambda count: None) -> int:
+        """Delete what waits of the tenant, and of those inside it; returns how many tasks.
+
+        What a worker has, or is about to get, is left alone, and so are delayed tasks.
+
+        Arguments:
+            on_progress: called with how many more were deleted, now and then. What it raises ends the purge.
+        """
+        with self._store() as store:
+            return store.purge_tenant(self._queue(queue), parse_path(tenant), on_progress)
+
+    def purge_all(self, queue: Optional[str] = None, on_progress: Callable[[int], None] = lambda count: None) -> int:
+        """Delete all that no worker holds yet, delayed tasks included; returns how many tasks."""
+        with self._store() as store:
+            return store.purge(self._queue(queue), on_progress)
+
+    def size(self, queue: Optional[str] = None) -> Optional[int]:
+        """Tasks that no worker holds yet, delayed ones included; None where Redis knows no such queue."""
+        with self._store() as store:
+            return store.size(self._queue(queue))
+
     def delayed(self, queue: Optional[str] = None) -> DelayedTasks:
         """The tasks that wait for their time: how many, which, and a way to cancel them."""
         return DelayedTasks(self._store, self._queue(queue))
@@ -145,24 +200,43 @@ class Control:
 
     def status(self, queue: Optional[str] = None) -> QueueStatus:
         """The queue at a glance, in a few commands, however many tenants there are."""
-        raise NotImplementedError
+        with self._store() as store:
+            return status_of(store, self._queue(queue))
 
     def tenants(self, queue: Optional[str] = None, sort: str = 'waiting', top: Optional[int] = 20,
-                match: str = '', progress: Optional[Callable[[int, int], None]] = None) -> list[TenantStatus]:
+                match: str = '', progress: Optional[Progress] = None) -> list[TenantStatus]:
         """Tenants that have tasks waiting or in flight, or had some lately; the first ones in the order of `sort`.
 
+        All are looked at, some in a call.
+
         Arguments:
-            sort: one of `observe.SORTS`.
+            sort: one of `observe.SORTS`; the most comes first, names go by the alphabet.
             top: how many; None for all, which takes memory for all.
             match: a glob that their keys, joined by ``/``, must match.
             progress: called now and then with how many were looked at, and of how many.
         """
-        raise NotImplementedError
+        with self._store() as store:
+            return tenants_of(store, self._queue(queue), sort, top, match, progress)
 
-    def why(self, subject: Any, queue: Optional[str] = None,
-            progress: Optional[Callable[[int, int], None]] = None) -> Why:
-        """Why the task of this id, or the tenant of this key, waits, or what became of it."""
-        raise NotImplementedError
+    def why(self, subject: Any, queue: Optional[str] = None, kind: Optional[str] = None,
+            progress: Optional[Progress] = None, timeout: float = 1.0) -> Why:
+        """Why the task of this id, or the tenant of this key, waits, or what became of it.
+
+        Arguments:
+            kind: ``task`` or ``tenant``; by default a tenant that is known, else a task.
+            progress: as of `tenants`; to look for a task, all that wait may have to be looked at.
+            timeout: seconds in which workers may tell of a task that is in no queue.
+        """
+        with self._store() as store:
+            name = self._queue(queue)
+            if kind != 'task':
+                why = why_tenant(store, name, subject)
+                if why.state != 'unknown' or kind == 'tenant' or not isinstance(subject, str):
+                    return why
+            why = why_task(store, name, subject, progress or (lambda looked, of: None))
+        if why.state == 'unknown':
+            why = why_not_here(self.app, subject, timeout) or why
+        return why
 
     def _queue(self, queue: Optional[str]) -> str:
         return queue or self.app.conf.task_default_queue
