@@ -95,7 +95,7 @@ class Publisher:
             QoSError: its tenant, or its sub-queue, cannot be one.
         """
         headers, properties = message.get('headers') or {}, message['properties']
-        key, sub_queue = tenant.of_message(message), tenant.sub_queue_of(message)
+        key, sub_queue = tenant.of_message(message, self._channel.current_tenant), tenant.sub_queue_of(message)
         options = self._channel.config.of(queue)
         # A retry was admitted before: refused now, it would be lost.
         retries = headers.get('retries')

@@ -119,6 +119,7 @@ class Channel(kombu_redis.Channel):
 
     def __init__(self, connection: Transport, **kwargs: Any) -> None:
         self.config = connection.config
+        self.current_tenant = connection.config.resolver
         self.reader = Reader(self)
         self.publisher = publisher.Publisher(self)
         #: Delivery tags of `basic_get`, each of which brought a slot of its own.
