@@ -1,49 +1,37 @@
-"""What has happened on a queue since it exists, of what is rare: each script counts what it does."""
+"""What has happened in a queue since it exists, counted by the scripts that did it."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Sequence
 
-from redis import Redis
-
-from .. import keys
 from ..config import ON_FULL
+from ..look import Look
 
-__all__ = ('counts', 'summed', 'RARE', 'DEAD', 'REFUSED')
+__all__ = ('counts_of', 'counts_by_sub_queue', 'RARE', 'DEAD', 'REFUSED')
 
-#: Deliveries after a worker died, stopped or lost its connection, or a task was requeued; leases that ended; times that a
-#: limit or a pause held a tenant or a sub-queue back; tasks that expired in Redis; delayed tasks that were revoked there.
+#: Deliveries after a worker died, stopped or lost its connection, or a task was requeued; leases that ended; times that
+#: a limit or a pause held a tenant or a sub-queue back; tasks that expired before they were delivered; delayed tasks
+#: that were revoked.
 RARE = ('redelivered', 'recovered', 'throttled', 'expired', 'revoked')
 #: Dead letters, by what the reason begins with; ``dead-other`` is any other reason.
 DEAD = ('dead-rejected', 'dead-delivered', 'dead-malformed', 'dead-full', 'dead-other')
 #: What became of tasks that found no room.
 REFUSED = tuple(ON_FULL)
-_SUB_QUEUES_PER_CALL = 50
 
 
-def counts(client: Redis, ns: str, sub_queues: Iterable[str] = ()) -> dict[tuple[str, str], int]:
-    """(one of `RARE`, `DEAD` and `REFUSED`, sub-queue) to how often; only ever more. Nothing is counted twice.
+def counts_by_sub_queue(look: Look, queue: str, sub_queues: Sequence[str]) -> dict[tuple[str, str], int]:
+    """(one of `RARE`, `DEAD` and `REFUSED`, sub-queue) to how often; nothing is counted twice.
 
-    Arguments:
-        ns: the queue's namespace.
-        sub_queues: the names of those that it has, or had. '', which is always in the answer, has what happened to no
-            sub-queue, or to none that is declared.
+    Under '' is what happened in no sub-queue, or in none that is declared.
     """
-    found: dict[tuple[str, str], int] = {}
-    names = list(dict.fromkeys(['', *sub_queues]))
-    for start in range(0, len(names), _SUB_QUEUES_PER_CALL):
-        asked = [(what, name) for name in names[start:start + _SUB_QUEUES_PER_CALL] for what in (*RARE, *DEAD, *REFUSED)]
-        values: Any = client.hmget(keys.settings(ns), [
-            f'{"count" if what in REFUSED else "total"}:{what}:{name}'.encode(errors='surrogateescape')
-            for what, name in asked])
-        found.update((each, int(value) if (value or b'').isdigit() else 0) for each, value in zip(asked, values))
-    return found
+    asked = [(what, place) for place in dict.fromkeys(['', *sub_queues]) for what in (*RARE, *DEAD, *REFUSED)]
+    names = [f'{"count" if what in REFUSED else "total"}:{what}:{place}' for what, place in asked]
+    return dict(zip(asked, look.totals(queue, names)))
 
 
-def summed(found: Mapping[tuple[str, str], int]) -> dict[str, int]:
-    """What `counts` found, of all sub-queues; the kinds of dead letters together as ``dead``."""
+def counts_of(look: Look, queue: str, sub_queues: Sequence[str]) -> dict[str, int]:
+    """What to how often, over all sub-queues; dead letters of all kinds are `dead`."""
     sums: Counter[str] = Counter()
-    for (what, _), number in found.items():
-        sums['dead' if what in DEAD else what] += number
+    for (what, _), count in counts_by_sub_queue(look, queue, sub_queues).items():
+        sums['dead' if what in DEAD else what] += count
     return dict(sums)

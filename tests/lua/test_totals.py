@@ -3,21 +3,21 @@ from __future__ import annotations
 
 from celery_qos import keys
 from celery_qos.config import QoS, SubQueue
-from celery_qos.observe.counts import counts, summed
+from celery_qos.look import Look
+from celery_qos.observe.counts import counts_by_sub_queue, counts_of
 
 from .hand import Hand
 
 
 def found(hand: Hand, *sub_queues: str) -> dict[tuple[str, str], int]:
     """What is not 0."""
-    return {each: number for each, number in counts(hand.redis, hand.ns, sub_queues).items() if number}
+    return {each: number for each, number in counts_by_sub_queue(Look(hand.store), hand.queue, sub_queues).items() if number}
 
 
 def test_nothing_has_happened(hand):
     hand.configure(QoS())
 
-    assert set(counts(hand.redis, hand.ns).values()) == {0}
-    assert not found(hand)
+    assert set(counts_of(Look(hand.store), hand.queue, []).values()) == {0}
 
 
 def test_a_delivery_that_fails(hand):
@@ -54,7 +54,7 @@ def test_dead_letters_by_reason(hand):
         hand.store.bury(hand.queue, [delivery.entry_id], reason)
 
     assert found(hand) == {(f'dead-{kind}', ''): 1 for kind in ('rejected', 'malformed', 'delivered', 'other')}
-    assert summed(counts(hand.redis, hand.ns))['dead'] == 4
+    assert counts_of(Look(hand.store), hand.queue, [])['dead'] == 4
 
 
 def test_who_is_held_back_is_counted_once_until_it_is_served(hand):
