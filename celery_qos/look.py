@@ -99,6 +99,11 @@ class Look:
         for some in batches(ids):
             yield from self._store.run('oldest', queue, *map(to_bytes, some))
 
+    def earliest_due(self, queue: str) -> Optional[int]:
+        """When the first delayed task is due, in ms of the server's clock."""
+        found: Any = self._store.client.zrange(keys.delayed(self._store.namespace(queue)), 0, 0, withscores=True)
+        return int(found[0][1]) if found else None
+
     def held(self, queue: str) -> dict[str, int]:
         """Tenant's id to its number of tasks in egress."""
         counts: dict[str, int] = {}

@@ -31,15 +31,15 @@ _TENANT = ('queue', 'sub_queue', 'tenant', 'kind')
 METRICS: dict[str, Metric] = {
     'up': Metric('gauge', '1 if everything below could be read from Redis just now, else 0'),
     'scrape_duration_seconds': Metric('gauge', 'How long this scrape took'),
-    'redis_memory_used_bytes': Metric('gauge', "Memory that Redis uses, of all that is in it"),
+    'redis_memory_used_bytes': Metric('gauge', 'Memory that Redis uses, of all that is in it'),
     'redis_memory_max_bytes': Metric('gauge', "Redis' maxmemory; 0 where there is no limit"),
 
-    'queue_info': Metric('gauge', 'Always 1; the label says by which algorithm turns are dealt', ('queue', 'algorithm')),
+    'queue_info': Metric('gauge', 'Always 1; the label says by which algorithm turns go', ('queue', 'algorithm')),
     'slots': Metric('gauge', 'Places in egress that the workers bring', _QUEUE),
     'egress_tasks': Metric('gauge', 'Tasks in egress: delivered or about to be', _QUEUE),
     'idle_slots': Metric('gauge', 'Slots that are free although a task waits that may be served; must be 0', _QUEUE),
     'workers': Metric('gauge', 'Consumers with a lease', _QUEUE),
-    'ended_leases': Metric('gauge', 'Consumers whose lease has ended and whose tasks nobody has taken back yet', _QUEUE),
+    'ended_leases': Metric('gauge', 'Consumers whose lease has ended, and nobody has taken their tasks back', _QUEUE),
     'unsettled_tasks': Metric('gauge', 'Tasks that workers were delivered and have not acknowledged', _QUEUE),
     'waiting_tasks': Metric('gauge', "Tasks in tenants' streams", _SUB_QUEUE),
     'waiting_tenants': Metric('gauge', 'Tenants with waiting tasks', _QUEUE),

@@ -11,7 +11,8 @@ from .hand import Hand
 
 def found(hand: Hand, *sub_queues: str) -> dict[tuple[str, str], int]:
     """What is not 0."""
-    return {each: number for each, number in counts_by_sub_queue(Look(hand.store), hand.queue, sub_queues).items() if number}
+    counts = counts_by_sub_queue(Look(hand.store), hand.queue, sub_queues)
+    return {each: number for each, number in counts.items() if number}
 
 
 def test_nothing_has_happened(hand):
