@@ -13,7 +13,7 @@ __all__ = ('command',)
 
 @session_command(name='exporter')
 @click.option('--host', default='127.0.0.1', show_default=True, help='The address to listen on; 0.0.0.0 for all.')
-@click.option('--port', type=click.IntRange(0, 65535), default=9808, show_default=True, help='0 for any that is free.')
+@click.option('--port', type=click.IntRange(0, 65535), default=9817, show_default=True, help='0 for any that is free.')
 @click.option('--top', type=click.IntRange(0, 1000), default=20, show_default=True,
               help='Tenants of each queue with metrics of their own: those with most tasks waiting.')
 @click.option('--tenants-every', metavar='SECONDS', type=click.FloatRange(1, 3600), default=30, show_default=True,
@@ -25,7 +25,7 @@ def command(session: Session, **options: Any) -> None:
 
     \b
     Example:
-        celery -A proj qos exporter --port 9808 --top 50
+        celery -A proj qos exporter --port 9817 --top 50
     """
     try:
         from ..metrics import serve

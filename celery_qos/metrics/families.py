@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import accumulate
-from typing import NamedTuple, Optional, Union
+from typing import Any, NamedTuple, Optional, Union
 
 from prometheus_client import metrics_core
 from prometheus_client.utils import floatToGoString
@@ -104,7 +104,8 @@ class Families:
     def add(self, name: str, value: Optional[float], *labels: str) -> None:
         """One sample; nothing where the value is not known."""
         if value is not None:
-            self._families[name].add_metric([*map(printed, labels)], float(value))      # type: ignore[call-arg]
+            family: Any = self._families[name]
+            family.add_metric([*map(printed, labels)], float(value))
 
     def add_waits(self, name: str, waits: Waits, *labels: str) -> None:
         """The buckets, the sum and the count of a histogram."""

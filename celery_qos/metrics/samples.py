@@ -12,8 +12,8 @@ from .reading import QueueReading, TenantsReading
 
 __all__ = ('add_queue', 'add_tenants', 'TENANT', 'OTHER')
 
-#: Values of the label `kind`: one tenant, or all those together that have no sample of their own. Thereby a tenant may be
-#: called ``other`` too.
+#: Values of the label `kind`: one tenant, or all those together that have no sample of their own. Thereby a tenant may
+#: be called ``other`` too.
 TENANT, OTHER = 'tenant', 'other'
 #: What is counted to the name of the metric.
 _COUNTERS = {'redelivered': 'redeliveries', 'throttled': 'throttles', 'expired': 'expired', 'revoked': 'revoked'}
@@ -79,11 +79,11 @@ def add_tenants(families: Families, reading: TenantsReading) -> None:
     status, shown = reading.status, set()
     waiting, in_flight, shares = Counter(_waiting(status)), _in_flight(status), 1.0
     for tenant in reading.tenants:
-        labels = tenant.sub_queue, label_of(tenant)
+        name = label_of(tenant)
         # A tuple's keys may read like another tenant's one key: then it is one of the others.
-        if labels not in shown:
-            shown.add(labels)
-            _add_tenant(families, status.queue, tenant, labels[1])
+        if (tenant.sub_queue, name) not in shown:
+            shown.add((tenant.sub_queue, name))
+            _add_tenant(families, status.queue, tenant, name)
             waiting[tenant.sub_queue] -= tenant.waiting
             in_flight[tenant.sub_queue] = _less(in_flight.get(tenant.sub_queue), tenant.in_flight)
             shares -= tenant.share or 0.0

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ('serve', 'PORT', 'HOST')
 
-#: Flower and Celery's own exporters use others.
-PORT = 9808
+#: Not 9808, which celery-exporter has: the two may run side by side.
+PORT = 9817
 #: Who is elsewhere sees nothing unless told: names of tenants may be names of customers.
 HOST = '127.0.0.1'
 
