@@ -30,6 +30,8 @@ MAX_AGE = 1.0
 PATIENCE = 5.0
 #: Seconds that a scrape waits for the tenants: later ones get them.
 TENANTS_PATIENCE = 1.0
+#: Part of the time that may be spent looking at tenants: a million of them are looked at less often.
+TENANTS_SHARE = 0.1
 
 
 class _Reading(NamedTuple):
@@ -49,7 +51,7 @@ class Collector(PrometheusCollector):
         queues: names of Celery queues; by default those that the app is configured with.
         top: of so many tenants of each queue, those with most tasks waiting, there are samples; the others are summed.
             0 for none: tenants are not looked at.
-        tenants_every: seconds between two looks at the tenants. Each looks at all of them.
+        tenants_every: seconds between two looks at the tenants, at least. Each looks at all of them.
     """
 
     def __init__(self, app: Celery, queues: Iterable[str] = (), top: int = 20, tenants_every: float = 30.0) -> None:
@@ -57,7 +59,8 @@ class Collector(PrometheusCollector):
         self._queues = list(queues)
         self._top = top
         self._reader: Kept[_Reading] = Kept(self._read, MAX_AGE, PATIENCE)
-        self._tenants: Kept[dict[str, TenantsReading]] = Kept(self._read_tenants, tenants_every, TENANTS_PATIENCE)
+        self._tenants: Kept[dict[str, TenantsReading]] = Kept(
+            self._read_tenants, tenants_every, TENANTS_PATIENCE, TENANTS_SHARE)
         self._failing = False
 
     def describe(self) -> Iterable[Any]:

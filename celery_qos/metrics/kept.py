@@ -11,6 +11,8 @@ from ..notices import reason
 __all__ = ('Kept', 'Answer')
 
 T = TypeVar('T')
+#: Seconds after which what failed is tried again.
+RETRY = 1.0
 
 
 class Answer(NamedTuple, Generic[T]):
@@ -21,6 +23,8 @@ class Answer(NamedTuple, Generic[T]):
     error: str
     #: When it ended, by `time.monotonic`.
     at: float
+    #: How long it took, in seconds.
+    took: float
 
 
 class Kept(Generic[T]):
@@ -30,10 +34,11 @@ class Kept(Generic[T]):
         read: returns the value, or raises.
         max_age: seconds for which an answer is as good as a new one.
         patience: seconds that who asks waits for a new one.
+        share: of all time, at most this part is spent reading; what failed is tried again after `RETRY` seconds.
     """
 
-    def __init__(self, read: Callable[[], T], max_age: float, patience: float) -> None:
-        self._read, self._max_age, self._patience = read, max_age, patience
+    def __init__(self, read: Callable[[], T], max_age: float, patience: float, share: float = 1.0) -> None:
+        self._read, self._max_age, self._patience, self._share = read, max_age, patience, share
         self._lock = Lock()
         self._thread: Optional[Thread] = None
         self._last: Optional[Answer[T]] = None
@@ -51,11 +56,18 @@ class Kept(Generic[T]):
         return self._last, not thread.is_alive()
 
     def _is_fresh(self) -> bool:
-        return self._last is not None and monotonic() - self._last.at < self._max_age
+        if self._last is None:
+            return False
+        enough = min(self._max_age, RETRY)
+        if not self._last.error:
+            enough = max(self._max_age, self._last.took / self._share - self._last.took)
+        return monotonic() - self._last.at < enough
 
     def _run(self) -> None:
+        value, error, began = None, '', monotonic()
         try:
-            answer = Answer(self._read(), '', monotonic())
+            value = self._read()
         except Exception as exc:    # whatever it is, a scrape is answered, and says that something is wrong
-            answer = Answer(None, reason(exc), monotonic())
-        self._last = answer
+            error = reason(exc)
+        now = monotonic()
+        self._last = Answer(value, error, now, now - began)

@@ -72,7 +72,9 @@ def _oldest(store: Store, queue: str) -> Optional[float]:
     look = Look(store)
     ids = [each for each, _ in islice(look.waiting_ids(queue), MOST_OLDEST) if ':' in each]
     try:
-        since = min(filter(None, look.oldest(queue, ids)), default=None)
+        since = [each for each in look.oldest(queue, ids) if each]
     except NoPermissionError:
         return None
-    return 0.0 if since is None else max(0.0, (look.glance(queue).now_ms - since) / 1000)
+    if not since:
+        return None if ids else 0.0
+    return max(0.0, (look.glance(queue).now_ms - min(since)) / 1000)

@@ -76,17 +76,21 @@ def _add_counts(families: Families, reading: QueueReading) -> None:
 
 def add_tenants(families: Families, reading: TenantsReading) -> None:
     """A sample of each tenant, and one of the others of its sub-queue."""
-    status, shown = reading.status, set()
-    waiting, in_flight, shares = Counter(_waiting(status)), _in_flight(status), 1.0
+    status, shares = reading.status, 1.0
+    shown: dict[tuple[str, str], TenantStatus] = {}
     for tenant in reading.tenants:
-        name = label_of(tenant)
         # A tuple's keys may read like another tenant's one key: then it is one of the others.
-        if (tenant.sub_queue, name) not in shown:
-            shown.add((tenant.sub_queue, name))
-            _add_tenant(families, status.queue, tenant, name)
-            waiting[tenant.sub_queue] -= tenant.waiting
-            in_flight[tenant.sub_queue] = _less(in_flight.get(tenant.sub_queue), tenant.in_flight)
-            shares -= tenant.share or 0.0
+        shown.setdefault((tenant.sub_queue, _label_of(tenant)), tenant)
+    places = {(tenant.sub_queue, _keys_of(tenant)) for tenant in shown.values()}
+    waiting, in_flight = Counter(_waiting(status)), _in_flight(status)
+    for (sub_queue, name), tenant in shown.items():
+        _add_tenant(families, status.queue, tenant, name)
+        shares -= tenant.share or 0.0
+        path = _keys_of(tenant)
+        # What is inside another tenant is counted there too.
+        if not any((sub_queue, path[:depth]) in places for depth in range(1, len(path))):
+            waiting[sub_queue] -= tenant.waiting
+            in_flight[sub_queue] = _less(in_flight.get(sub_queue), tenant.in_flight)
     for sub_queue in waiting:
         labels = status.queue, sub_queue, OTHER, OTHER
         families.add('tenant_waiting_tasks', max(0, waiting[sub_queue]), *labels)
@@ -97,9 +101,13 @@ def add_tenants(families: Families, reading: TenantsReading) -> None:
         families.add('tenant_share_ratio', max(0.0, shares), status.queue, '', OTHER, OTHER)
 
 
-def label_of(tenant: TenantStatus) -> str:
+def _keys_of(tenant: TenantStatus) -> tuple[str, ...]:
+    return tenant.tenant if isinstance(tenant.tenant, tuple) else (tenant.tenant,)
+
+
+def _label_of(tenant: TenantStatus) -> str:
     """Its key; the keys of a tuple joined by ``/``."""
-    return printed('/'.join(tenant.tenant) if isinstance(tenant.tenant, tuple) else tenant.tenant)
+    return printed('/'.join(_keys_of(tenant)))
 
 
 def _add_tenant(families: Families, queue: str, tenant: TenantStatus, name: str) -> None:
@@ -110,7 +118,7 @@ def _add_tenant(families: Families, queue: str, tenant: TenantStatus, name: str)
     families.add('tenant_entitlement_ratio', tenant.entitlement, *labels)
     families.add('tenant_weight', tenant.weight, *labels)
     families.add('tenant_paused', tenant.paused, *labels)
-    families.add('tenant_oldest_wait_seconds', tenant.wait or 0.0, *labels)
+    families.add('tenant_oldest_wait_seconds', tenant.wait if tenant.waiting else 0.0, *labels)
     for q in _QUANTILES:
         families.add('tenant_wait_quantile_seconds', tenant.waits.quantile(q), *labels, f'{q:g}')
 
