@@ -26,7 +26,7 @@ class DeadLetter(NamedTuple):
     """What is left of a task, or of an entry that was none."""
 
     letter_id: str
-    #: Why it is here: ``delivered 5 times``, ``rejected``, ``full``, or ``malformed: `` and what is wrong with it.
+    #: Why it is here: ``delivered 5 times``, ``rejected``, ``full``, or ``malformed:`` and what is wrong with it.
     reason: str
     died: datetime
     #: When it was published, as far as that is known.

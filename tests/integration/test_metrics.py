@@ -26,7 +26,7 @@ from ..lua.hand import Hand
 from ..until import until
 from .ledger import Ledger
 from .ports import free_port
-from .prometheus import Prometheus
+from .prometheus import Prometheus, needed
 from .workers import ROOT, Worker, environment
 
 DASHBOARD = json.loads((ROOT / 'monitoring' / 'grafana-dashboard.json').read_text(encoding='utf-8'))
@@ -67,7 +67,8 @@ def expressions(panels: list[dict[str, Any]]) -> list[str]:
 def test_a_prometheus_scrapes_the_exporter_and_a_worker(server, tmp_path: Path):
     ledger = Ledger(server)
     port = free_port()
-    env = {'QOS_TEST_LEDGER': server.socket, 'QOS_TEST_CONF': '{"worker_prefetch_multiplier": 1}', 'QOS_TEST_PORT': port}
+    env = {'QOS_TEST_LEDGER': server.socket, 'QOS_TEST_PORT': port,
+           'QOS_TEST_CONF': '{"worker_prefetch_multiplier": 1}'}
     command = [sys.executable, '-m', 'celery', '-A', 'tests.integration.apps.metrics', 'qos', 'exporter',
                '--port', '0', '--tenants-every', '1', '--top', '1', '--json']
     exporter = subprocess.Popen(command, cwd=ROOT, env=environment(server.url('qos'), env=env), text=True,
@@ -190,14 +191,19 @@ def test_what_is_late_and_who_is_gone(server, hand):
 
 
 def test_both_formats_are_read_by_their_parsers(server, hand):
-    hand.put('a"\n\\')
+    hand.configure(QoS(queues=[SubQueue('x', 2, 3), SubQueue('y', 2, 3)]))
+    hand.put('a"\\', sub_queue='x')
     registry = CollectorRegistry()
     registry.register(collector(server))
+    text = generate_latest(registry)
 
-    old = {family.name for family in parse(generate_latest(registry).decode())}
+    old = {family.name for family in parse(text.decode())}
     new = {family.name for family in parse_openmetrics(openmetrics.generate_latest(registry).decode())}
 
     assert old == new == {f'celery_qos_{name}' for name in METRICS}
+    # It lints names and units too.
+    linted = subprocess.run([needed('promtool'), 'check', 'metrics'], input=text, capture_output=True)
+    assert (linted.returncode, linted.stdout, linted.stderr) == (0, b'', b'')
 
 
 def test_two_scrapes_at_once_cost_one(server, redis, hand):
