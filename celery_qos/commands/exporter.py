@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import logging
+import signal
+from threading import Event
 from typing import Any
 
 import click
@@ -35,9 +37,14 @@ def command(session: Session, **options: Any) -> None:
     queues = session.queue.split(',') if session.queue else ()
     host, port = options.pop('host'), options.pop('port')
     try:
-        server, thread = serve(session.app, port, host, queues=queues, **options)
+        server, _ = serve(session.app, port, host, queues=queues, **options)
     except OSError as exc:
         raise click.ClickException(f'--port: cannot listen on {host}:{port} ({exc.strerror}); choose another') from exc
     url = f'http://{host}:{server.server_port}/metrics'
     session.emit({'url': url}, lambda: click.echo(f'metrics on {url}'))
-    thread.join()
+    # The first process of a container is not ended by a signal that it does not handle.
+    stop = Event()
+    for number in signal.SIGTERM, signal.SIGINT:
+        signal.signal(number, lambda *_: stop.set())
+    stop.wait()
+    server.shutdown()

@@ -90,7 +90,7 @@ def test_a_prometheus_scrapes_the_exporter_and_a_worker(server, tmp_path: Path):
     finally:
         exporter.terminate()
         _, log = exporter.communicate(timeout=20)
-    assert 'Traceback' not in log
+    assert exporter.returncode == 0 and 'Traceback' not in log, log
 
 
 def _read_json(process: subprocess.Popen) -> str:
