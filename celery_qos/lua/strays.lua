@@ -12,6 +12,10 @@ local function is_node(name)
   return keys.split(name) or settings.queue.top == keys.ROOT
 end
 
+local function exists(key)
+  return redis.call('EXISTS', key) == 1
+end
+
 local function has_children(node)
   return redis.call('EXISTS', keys.ready(node), keys.aside('ready', node)) > 0
 end
@@ -19,7 +23,8 @@ end
 -- Tasks that no worker reads.
 function is_stray.egress(number)
   local stream = tonumber(number)
-  return stream >= settings.queue.shards and stream < settings.MOST_SHARDS or not egress.group(stream)
+  if not exists(keys.egress(stream)) or stream >= settings.MOST_SHARDS then return false end
+  return stream >= settings.queue.shards or not egress.group(stream)
 end
 
 -- All of them are read until the queue is idle.
@@ -35,7 +40,7 @@ end
 
 -- Tasks that count as in flight for good.
 function is_stray.running(consumer)
-  return not redis.call('ZSCORE', keys.LEASES, consumer)
+  return exists(keys.running(consumer)) and not redis.call('ZSCORE', keys.LEASES, consumer)
 end
 
 -- A lease to lose: the sweep sees to the rest.
@@ -45,7 +50,7 @@ end
 
 -- Whoever is in there has no turn; audit.lua gives them one.
 function is_stray.ready(node)
-  return not is_node(node)
+  return exists(keys.ready(node)) and not is_node(node)
 end
 
 function take_up.ready(node)
@@ -53,7 +58,7 @@ function take_up.ready(node)
 end
 
 function is_stray.finish(node)
-  return not has_children(node)
+  return redis.call('EXISTS', keys.finish(node), keys.owing(node)) > 0 and not has_children(node)
 end
 
 function take_up.finish(node)
@@ -62,16 +67,20 @@ end
 
 is_stray.owing, take_up.owing = is_stray.finish, take_up.finish
 
+-- The kind and the node.
+local function aside_of(name)
+  local kind, node = string.match(name, '^([^:]*):(.*)$')
+  return kind or name, node or keys.ROOT
+end
+
 function is_stray.aside(name)
-  local _, node = string.match(name, '^([^:]*):?(.*)$')
-  if not string.find(name, ':', 1, true) then node = keys.ROOT end
-  return redis.call('HEXISTS', keys.MOVING, node) == 0
+  local kind, node = aside_of(name)
+  return exists(keys.aside(kind, node)) and redis.call('HEXISTS', keys.MOVING, node) == 0
 end
 
 -- The change begins again: who contended there starts anew.
 function take_up.aside(name)
-  local kind, node = string.match(name, '^([^:]*):?(.*)$')
-  if not string.find(name, ':', 1, true) then node = keys.ROOT end
+  local kind, node = aside_of(name)
   if kind == 'own' or not is_node(node) then
     redis.call('UNLINK', keys.aside(kind, node))
   else
