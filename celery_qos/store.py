@@ -20,7 +20,8 @@ from .publication import Publication
 from .scripts import WritesRefused, script, unavailable
 from .wire import Wire
 
-__all__ = ('Store', 'Delivery', 'Delayed', 'Recovery', 'Sweep', 'Tracked', 'Account', 'Totals', 'SCHEMA_VERSION', 'MINIMUM_SERVER')
+__all__ = ('Store', 'Delivery', 'Delayed', 'Recovery', 'Sweep', 'Tracked', 'Account', 'Totals', 'SCHEMA_VERSION',
+           'MINIMUM_SERVER')
 
 #: Version of the layout of the keys; a queue stored with another one is refused.
 SCHEMA_VERSION = '3'
@@ -543,14 +544,16 @@ class Store:
                      for id, noted, right in zip(parts, parts, parts))
         return Totals(tasks >= 0, Account('', waiting, tasks), Account('', slots, sum_of_slots), sums)
 
-    def flights(self, queue: str, most: int, most_bytes: int, mend: bool = False) -> tuple[int, Optional[list[Account]]]:
+    def flights(self, queue: str, most: int, most_bytes: int,
+                mend: bool = False) -> tuple[int, Optional[list[Account]]]:
         """How many tasks are in flight, and the accounts of them that are wrong; None where they are too many."""
         count, few, *flat = self._run('flights', queue, int(mend), most, most_bytes)
         parts = iter(flat)
         wrong = [Account(_text(subject), int(noted), right) for subject, noted, right in zip(parts, parts, parts)]
         return count, wrong if few else None
 
-    def strays(self, queue: str, found: Sequence[tuple[str, str]], lease_seconds: float, mend: bool = False) -> list[bool]:
+    def strays(self, queue: str, found: Sequence[tuple[str, str]], lease_seconds: float,
+               mend: bool = False) -> list[bool]:
         """Of each kind and name of a key that was found, whether nobody goes by it any more."""
         flat = [part for kind, name in found for part in (kind, _bytes(name))]
         return [bool(each) for each in self._run('strays', queue, int(mend), _ms(lease_seconds), *flat)]

@@ -120,7 +120,7 @@ def test_keys_that_nobody_goes_by(hand):
     hand.redis.zadd(keys.aside(hand.ns, 'ready', ''), {':a': 1})
     found = [('running', 'dead'), ('egress', '3'), ('egress', '0'), ('ready', 'high'), ('finish', 'high'),
              ('ready', ''), ('finish', ''), ('aside', 'ready:'), ('running', 'w')]
-    hand.hire('w', slots=1)
+    hand.hire('w', slots=2)
     assert hand.store.strays(hand.queue, found, 1) == [1, 1, 0, 1, 0, 0, 0, 1, 0]
     assert hand.store.strays(hand.queue, found, 1, mend=True) == [1, 1, 0, 1, 1, 0, 0, 1, 0]
     assert hand.store.strays(hand.queue, found, 1) == [0] * len(found)
