@@ -21,7 +21,7 @@ from .publication import Publication
 from .scripts import WritesRefused, script, unavailable
 from .wire import Wire
 
-__all__ = ('Store', 'Delivery', 'Delayed', 'Recovery', 'Sweep', 'Tracked', 'Account', 'Totals', 'SCHEMA_VERSION',
+__all__ = ('Store', 'Delivery', 'Delayed', 'Recovery', 'Sweep', 'Tracked', 'SCHEMA_VERSION',
            'MINIMUM_SERVER')
 
 #: Version of the layout of the keys; a queue stored with another one is refused.
@@ -111,29 +111,6 @@ class Sweep(NamedTuple):
     #: Tasks that will not run, of which Celery is to be told.
     discarded: int = 0
     recoveries: tuple[Recovery, ...] = ()
-
-
-class Account(NamedTuple):
-    """What is noted, and what there is."""
-
-    #: Of a tenant or of what holds tenants; of what is in flight, the subject.
-    id: str
-    #: None where nothing is.
-    noted: Optional[int]
-    tasks: int
-    #: It has tasks, and will have no turn.
-    lost: bool = False
-
-
-class Totals(NamedTuple):
-    """Accounts that are sums of others."""
-
-    #: False where the accounts of tenants are too many to add up at one time; then `waiting` and `sums` say nothing.
-    complete: bool
-    waiting: Account
-    slots: Account
-    #: Of sub-queues, and of tenants with others inside: those that are wrong.
-    sums: tuple[Account, ...]
 
 
 class Store:
@@ -544,51 +521,6 @@ class Store:
             if lost:
                 bell.connection.disconnect()
             bell.close()
-
-    # -- accounts against reality, for `celery_qos.doctor`
-
-    def audit(self, queue: str, ids: Sequence[str], mend: bool = False) -> list[Account]:
-        """What is noted of these tenants, by id, and what there is; to `mend` makes the one what the other is."""
-        found = self._run('audit', queue, 'mend' if mend else 'look', *map(_bytes, ids))
-        return [Account(id, noted if noted >= 0 else None, tasks, bool(lost))
-                for id, (noted, tasks, lost) in zip(ids, found)]
-
-    def forget_accounts(self, queue: str, accounts: Iterable[Account]) -> None:
-        """Delete these accounts of tenants without tasks, unless they have changed since."""
-        self._run('audit', queue, 'forget', *[part for each in accounts for part in (_bytes(each.id), each.noted)])
-
-    def totals(self, queue: str, most: int, mend: bool = False) -> Totals:
-        """The accounts that are sums of others, where there are not more than `most`, and the number of slots."""
-        waiting, tasks, slots, sum_of_slots, *flat = self._run('totals', queue, int(mend), most)
-        parts = iter(flat)
-        sums = tuple(Account(_text(id), noted if noted >= 0 else None, right)
-                     for id, noted, right in zip(parts, parts, parts))
-        return Totals(tasks >= 0, Account('', waiting, tasks), Account('', slots, sum_of_slots), sums)
-
-    def flights(self, queue: str, most: int, most_bytes: int,
-                mend: bool = False) -> tuple[int, Optional[list[Account]]]:
-        """How many tasks are in flight, and the accounts of them that are wrong; None where they are too many."""
-        count, few, *flat = self._run('flights', queue, int(mend), most, most_bytes)
-        parts = iter(flat)
-        wrong = [Account(_text(subject), int(noted), right) for subject, noted, right in zip(parts, parts, parts)]
-        return count, wrong if few else None
-
-    def strays(self, queue: str, found: Sequence[tuple[str, str]], lease_seconds: float,
-               mend: bool = False) -> list[bool]:
-        """Of each kind and name of a key that was found, whether nobody goes by it any more."""
-        flat = [part for kind, name in found for part in (kind, _bytes(name))]
-        return [bool(each) for each in self._run('strays', queue, int(mend), _ms(lease_seconds), *flat)]
-
-    def delayed_strays(self, queue: str, task_ids: Iterable[str], mend: bool = False) -> int:
-        """How many tasks that are delayed under these ids nobody would look at again."""
-        return sum(self._run('delayed_strays', queue, int(mend), *map(_bytes, some))
-                   for some in _batches(task_ids, _SLOW_IDS_PER_CALL))
-
-    def fill(self, queue: str) -> None:
-        """Go on with a change of the settings, and fill free slots."""
-        for _ in range(_MOST_ROUNDS):
-            if not self._run('fill', queue):
-                break
 
     # -- settings
 

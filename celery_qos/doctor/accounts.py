@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Iterator
 
 from .. import keys
-from ..store import Account
 from . import reads
+from .audit import Account
 from .finding import Finding, bad, mended, ok, warn
 from .patient import Patient
 
@@ -31,7 +31,7 @@ STRAYS = {
     'aside': 'tenants that a change of settings set aside, and that have no turn',
 }
 #: The first part of a key's name.
-KNOWN = {*reads.TYPES, *STRAYS, 'tenant', 'published'}
+KNOWN = {*reads.TYPES, *STRAYS, 'tenant', 'published', 'waits'}
 
 
 def keys_of_other_types(patient: Patient) -> Iterator[Finding]:
@@ -58,7 +58,7 @@ def orphans(patient: Patient) -> Iterator[Finding]:
         unknown += [f'{kind}:{name}' for kind, name in page if kind not in KNOWN or kind == 'egress' and not
                     name.isdigit()]
         for some in _parts(suspects):
-            for (kind, _), stray in zip(some, patient.store.strays(patient.queue, some, lease, mend=patient.fix)):
+            for (kind, _), stray in zip(some, patient.audit.strays(some, lease)):
                 found[kind] += stray
     lost.end()
     for kind, count in found.items():
@@ -95,7 +95,7 @@ class _Tenants:
         page, self._page = sorted(set(self._page)), []
         if not page:
             return
-        found = self.patient.store.audit(self.patient.queue, page, mend=self.patient.fix)
+        found = self.patient.audit.tenants(page)
         for each in found:
             if each.noted is not None and not each.tasks:
                 self.empty.append(each)
@@ -135,11 +135,11 @@ def tenants(patient: Patient) -> Iterator[Finding]:
     empty = [each for each in looked.empty if each.id not in holders]
     # A tenant may have been served, or others may have come inside, since then: of a moment, it is no finding.
     still = {each.id: each for some in _parts(empty)
-             for each in store.audit(queue, [one.id for one in some]) if each.noted is not None and not each.tasks}
+             for each in patient.look.tenants([one.id for one in some]) if each.noted is not None and not each.tasks}
     empty = [each for each in empty if still.get(each.id) == each]
     if empty and patient.fix:
         for some in _parts(empty):
-            store.forget_accounts(queue, some)
+            patient.audit.forget(some)
         yield mended(f'{len(empty)} accounts of tenants without tasks are deleted')
     elif empty:
         names = ', '.join(repr(each.id.removeprefix(':')) for each in empty[:MOST_NAMED])
@@ -150,8 +150,7 @@ def tenants(patient: Patient) -> Iterator[Finding]:
 
 def totals(patient: Patient) -> Iterator[Finding]:
     """The accounts of all tenants, of sub-queues, and of all slots, against their sums."""
-    store, queue = patient.store, patient.queue
-    found = store.totals(queue, MOST_SUMMED, mend=patient.fix)
+    found = patient.audit.totals(MOST_SUMMED)
     wrong = []
     if found.slots.noted != found.slots.tasks:
         wrong.append(f'{found.slots.noted} slots are noted, the consumers have {found.slots.tasks}')
@@ -181,7 +180,7 @@ def _many(patient: Patient) -> Iterator[Finding]:
     before, tasks = reads.count_of_writes(store), 0
     for page in reads.accounts(store, queue, patient.progress):
         for some in _parts([each for each in page if ':' in each]):
-            tasks += sum(each.tasks for each in store.audit(queue, some))
+            tasks += sum(each.tasks for each in patient.look.tenants(some))
     noted = reads.noted_total(store, queue)
     most = reads.count_of_writes(store) - before
     text = f'{noted} waiting tasks are noted in all, there are {tasks}, give or take {most} that came or went meanwhile'
@@ -194,7 +193,7 @@ def _many(patient: Patient) -> Iterator[Finding]:
 
 def in_flight(patient: Patient) -> Iterator[Finding]:
     """What caps count against what is delivered and runs."""
-    count, wrong = patient.store.flights(patient.queue, MOST_IN_FLIGHT, MOST_BYTES, mend=patient.fix)
+    count, wrong = patient.audit.flights(MOST_IN_FLIGHT, MOST_BYTES)
     if wrong is None:
         yield ok(f'{count} tasks are in flight: too many, or too large, to compare their accounts at one time; compare '
                  'them when it is quiet')
@@ -219,7 +218,7 @@ def delayed(patient: Patient) -> Iterator[Finding]:
     if due == tasks:
         yield ok(f'{tasks} delayed tasks, each with a due time')
         return
-    lost = sum(store.delayed_strays(queue, page, mend=patient.fix)
+    lost = sum(patient.audit.delayed(page)
                for page in reads.delayed_ids(store, queue, patient.progress))
     if lost and patient.fix:
         yield mended(f'{lost} delayed tasks had no due time: they have the one that they were published with')

@@ -9,6 +9,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from ..config import Config, QoS
 from ..store import Store
+from .audit import Audit
 
 __all__ = ('Patient', 'Progress', 'no_progress')
 
@@ -41,6 +42,16 @@ class Patient:
     def qos(self) -> QoS:
         """What the app's config says of the queue."""
         return self.configured.of(self.queue)
+
+    @property
+    def look(self) -> Audit:
+        """Compares the queue's accounts."""
+        return Audit(self.store, self.queue)
+
+    @property
+    def audit(self) -> Audit:
+        """The same, and mends them where it is to."""
+        return Audit(self.store, self.queue, self.fix)
 
     @property
     def info(self) -> dict[str, Any]:

@@ -3,9 +3,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from time import sleep
-from typing import Optional
 
 from ..errors import SchemaMismatch
+from ..look import Look
 from ..store import SCHEMA_VERSION
 from . import reads
 from .finding import Finding, bad, mended, ok, warn
@@ -135,17 +135,17 @@ def _swept(patient: Patient, text: str, done: str) -> Finding:
 
 def idle_slots(patient: Patient) -> Iterator[Finding]:
     """A free slot and a task that may be served are not to be there for longer than a moment."""
-    free: Optional[int] = 0
+    free = 0
     for look in range(LOOKS):
         if look:
             sleep(PAUSE)
-        free = reads.idle_slots(patient.store, patient.queue)
+        free = Look(patient.store).glance(patient.queue).idle_slots
         if not free:
             yield ok('no slot is idle while a task waits that may be served')
             return
     text = f'{free} slots are idle, though tasks wait that may be served'
     if patient.fix:
-        patient.store.fill(patient.queue)
+        patient.audit.fill()
         yield mended(f'{text}: they are filled')
     else:
         yield bad(text, 'celery qos doctor --fix', mends=True)

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any, Optional
 
 from .. import keys
-from ..store import Store
+from ..store import Store, to_bytes, to_text
 from .patient import Progress
 
 #: Keys, or fields, that one command looks at.
@@ -19,10 +19,6 @@ MOST_HELD = 200
 
 def as_json(value: Any) -> str:
     return json.dumps(value)
-
-
-def _text(value: Any) -> str:
-    return value.decode(errors='surrogateescape')
 
 
 def now(store: Store) -> float:
@@ -40,8 +36,9 @@ def scan(store: Store, match: str, what: str, progress: Progress) -> Iterator[st
     """The keys of the database that match; one may come twice."""
     total, done, cursor = int(store.client.dbsize()), 0, 0
     while True:
+        page: Any
         cursor, page = store.client.scan(cursor, match=match, count=PAGE)
-        yield from map(_text, page)
+        yield from map(to_text, page)
         done += PAGE
         progress(what, min(done, total), total)
         if not cursor:
@@ -66,8 +63,8 @@ def leases(store: Store, queue: str) -> tuple[list[str], dict[str, float]]:
     """Consumers with a lease, and seconds since the end of those that ended."""
     found: Any = store.client.zrange(keys.leases(store.namespace(queue)), 0, -1, withscores=True)
     time = now(store) * 1000
-    return ([_text(name) for name, end in found if end >= time],
-            {_text(name): (time - end) / 1000 for name, end in found if end < time})
+    return ([to_text(name) for name, end in found if end >= time],
+            {to_text(name): (time - end) / 1000 for name, end in found if end < time})
 
 
 def slots_without_lease(store: Store, queue: str) -> list[str]:
@@ -76,7 +73,7 @@ def slots_without_lease(store: Store, queue: str) -> list[str]:
         pipe.hkeys(keys.slots(ns))
         pipe.zrange(keys.leases(ns), 0, -1)
         slots, leased = pipe.execute()
-    return sorted(map(_text, set(slots) - set(leased)))
+    return sorted(map(to_text, set(slots) - set(leased)))
 
 
 def grant_lease(store: Store, queue: str, consumer: str, seconds: float) -> None:
@@ -110,30 +107,15 @@ def streams(store: Store, queue: str) -> int:
     return int(found) if found and found.isdigit() else 1
 
 
-def idle_slots(store: Store, queue: str) -> int:
-    """Slots that are free although somebody may be served."""
-    ns, count = store.namespace(queue), streams(store, queue)
-    top, capacity = settings(store, queue, 'top', 'capacity')
-    with store.client.pipeline(transaction=True) as pipe:
-        pipe.hget(keys.state(ns), 'slots')
-        pipe.exists(keys.ready(ns, keys.ROOT if top in ('root', 'leaving') else ''))
-        for number in range(count):
-            pipe.xlen(keys.egress(ns, number))
-        slots, ready, *lengths = pipe.execute()
-    places = int(slots) if slots and slots.isdigit() else 0
-    if capacity and capacity.isdigit():
-        places = min(places, int(capacity))
-    return max(0, places - sum(lengths)) if ready else 0
-
-
 def accounts(store: Store, queue: str, progress: Progress) -> Iterator[list[str]]:
     """Ids of what tasks are noted of, some at a time; one may come twice."""
     key = keys.waiting(store.namespace(queue))
     total, done, cursor = int(store.client.hlen(key)), 0, 0
     while True:
+        page: Any
         cursor, page = store.client.hscan(key, cursor, count=PAGE)
         done += len(page)
-        yield [_text(name) for name in page]
+        yield [to_text(name) for name in page]
         progress('accounts', min(done, total), total)
         if not cursor:
             return
@@ -141,7 +123,7 @@ def accounts(store: Store, queue: str, progress: Progress) -> Iterator[list[str]
 
 def without_account(store: Store, queue: str, ids: list[str]) -> list[str]:
     """Those of `ids` of which nothing is noted."""
-    fields = [each.encode(errors='surrogateescape') for each in ids]
+    fields = [to_bytes(each) for each in ids]
     found: Any = store.client.hmget(keys.waiting(store.namespace(queue)), fields) if fields else []
     return [each for each, value in zip(ids, found) if value is None]
 
@@ -172,9 +154,10 @@ def delayed_ids(store: Store, queue: str, progress: Progress) -> Iterator[list[s
     key = keys.delayed_tasks(store.namespace(queue))
     total, done, cursor = int(store.client.hlen(key)), 0, 0
     while True:
+        page: Any
         cursor, page = store.client.hscan(key, cursor, count=20)
         done += len(page)
-        yield sorted({_text(name).partition(':')[2] for name in page})
+        yield sorted({to_text(name).partition(':')[2] for name in page})
         progress('delayed tasks', min(done, total), total)
         if not cursor:
             return
@@ -196,7 +179,7 @@ def wrong_types(store: Store, queue: str) -> dict[str, tuple[str, str]]:
     with store.client.pipeline(transaction=False) as pipe:
         for key in names:
             pipe.type(key)
-        found = [_text(kind) for kind in pipe.execute()]
+        found = [to_text(kind) for kind in pipe.execute()]
     return {key: (kind, names[key]) for key, kind in zip(names, found) if kind not in ('none', names[key])}
 
 

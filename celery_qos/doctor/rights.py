@@ -19,12 +19,13 @@ PAGE = 'see docs/security.md'
 PROBES: dict[str, tuple[tuple[Any, ...], ...]] = {
     'monitor': (
         ('INFO', 'server'), ('EVAL', 'return 1', 1, '{key}'), ('TIME',), ('EXISTS', '{key}'), ('GET', '{key}'),
-        ('HMGET', '{key}', 'x'), ('HLEN', '{key}'), ('ZCARD', '{key}'), ('ZRANGE', '{key}', 0, 0), ('XLEN', '{key}')),
+        ('HMGET', '{key}', 'x'), ('HLEN', '{key}'), ('ZCARD', '{key}'), ('ZSCORE', '{key}', 'x'), ('XLEN', '{key}')),
     'producer': (
         ('HDEL', '{key}', 'x'), ('ZREM', '{key}', 'x'), ('DEL', '{key}'), ('XTRIM', '{key}', 'MAXLEN', 0),
-        ('SMEMBERS', '{prefix}_kombu.binding.celery'), ('SREM', '{prefix}_kombu.binding.qos-probe', 'x')),
+        ('SMEMBERS', '{prefix}_kombu.binding.celery')),
     'worker': (
-        ('XRANGE', '{key}', '-', '+', 'COUNT', 1), ('XDEL', '{key}', '1-1'), ('XACK', '{key}', keys.GROUP, '1-1'),
+        ('ZRANGE', '{key}', 0, 0), ('HGETALL', '{key}'), ('XRANGE', '{key}', '-', '+', 'COUNT', 1),
+        ('XDEL', '{key}', '1-1'), ('XACK', '{key}', keys.GROUP, '1-1'),
         ('XREADGROUP', 'GROUP', keys.GROUP, 'probe', 'COUNT', 1, 'STREAMS', '{key}', '>'),
         ('XPENDING', '{key}', keys.GROUP), ('RENAME', '{key}', '{key}'), ('BLPOP', '{key}', 0.001),
         ('HRANDFIELD', '{key}'), ('UNLINK', '{key}'), ('CLIENT', 'ID'), ('SUBSCRIBE', '/{db}.celery.pidbox')),

@@ -3,9 +3,17 @@ from __future__ import annotations
 
 from celery_qos import keys
 from celery_qos.config import QoS, SubQueue, Tenant
-from celery_qos.store import Account
+from celery_qos.doctor.audit import Account, Audit
 
 TREE = QoS(queues=[SubQueue('high', 99, 3), SubQueue('low', 99, 1)], default_tenant=Tenant(max_in_flight=2))
+
+
+def look(hand) -> Audit:
+    return Audit(hand.store, hand.queue)
+
+
+def mend(hand) -> Audit:
+    return Audit(hand.store, hand.queue, mend=True)
 
 
 def ids_of(hand):
@@ -14,17 +22,17 @@ def ids_of(hand):
 
 
 def wrong(hand, *ids):
-    return [each for each in hand.store.audit(hand.queue, ids or ids_of(hand)) if each.noted != each.tasks or each.lost]
+    return [each for each in look(hand).tenants(ids or ids_of(hand)) if each.noted != each.tasks or each.lost]
 
 
 def totals_are_right(hand) -> bool:
-    totals = hand.store.totals(hand.queue, 99)
+    totals = look(hand).totals(99)
     return totals.complete and totals.waiting.noted == totals.waiting.tasks and not totals.sums \
         and totals.slots.noted == totals.slots.tasks
 
 
 def healthy(hand) -> bool:
-    return wrong(hand) == [] and totals_are_right(hand) and hand.store.flights(hand.queue, 99, 9999999)[1] == []
+    return wrong(hand) == [] and totals_are_right(hand) and look(hand).flights(99, 9999999)[1] == []
 
 
 def test_what_is_right_stays(hand):
@@ -36,9 +44,9 @@ def test_what_is_right_stays(hand):
     hand.start(*hand.read(at_most=2))
     assert healthy(hand)
     before = {key: hand.redis.dump(key) for key in hand.redis.keys() if not key.endswith(b':state')}
-    assert hand.store.audit(hand.queue, ids_of(hand), mend=True)
-    hand.store.totals(hand.queue, 99, mend=True)
-    hand.store.flights(hand.queue, 99, 9999999, mend=True)
+    assert mend(hand).tenants(ids_of(hand))
+    mend(hand).totals(99)
+    mend(hand).flights(99, 9999999)
     assert {key: hand.redis.dump(key) for key in before} == before
     hand.set_tenant('b', paused=True)
     assert healthy(hand)
@@ -49,8 +57,8 @@ def test_a_stream_without_an_account_is_served_again(hand):
     hand.redis.xadd(keys.tenant_stream(hand.ns, 'lost', 5), {'number': 7, 'tenant': 'lost'})
     hand.redis.xadd(keys.tenant_stream(hand.ns, 'lost', 2), {'number': 6, 'tenant': 'lost'})
     assert wrong(hand) == [Account(':lost', None, 2, True)]
-    hand.store.audit(hand.queue, ids_of(hand), mend=True)
-    hand.store.totals(hand.queue, 99, mend=True)
+    mend(hand).tenants(ids_of(hand))
+    mend(hand).totals(99)
     assert healthy(hand)
     hand.hire()
     assert sorted(hand.serve(4)) == ['b', 'b', 'lost', 'lost']
@@ -63,8 +71,8 @@ def test_inside_a_tree_too(hand):
     hand.put('b', times=2, sub_queue='high')
     hand.redis.delete(keys.waiting(hand.ns), keys.ready(hand.ns, keys.ROOT), keys.ready(hand.ns, 'high'))
     assert {each.id for each in wrong(hand)} == {'high:a\x1fx', 'high:b'}
-    hand.store.audit(hand.queue, ids_of(hand), mend=True)
-    hand.store.totals(hand.queue, 99, mend=True)
+    mend(hand).tenants(ids_of(hand))
+    mend(hand).totals(99)
     assert healthy(hand)
     hand.hire()
     assert sorted(hand.serve(5)) == ['a\x1fx'] * 3 + ['b'] * 2
@@ -76,9 +84,9 @@ def test_an_account_of_nothing_is_forgotten_unless_it_has_changed(hand):
     hand.redis.hset(keys.waiting(hand.ns), ':b', 5)
     hand.redis.zadd(keys.parked(hand.ns), {':b': 9e15})
     assert wrong(hand, ':a', ':b') == [Account(':b', 5, 0)]
-    hand.store.forget_accounts(hand.queue, [Account(':b', 4, 0), Account(':a', 2, 0)])
+    mend(hand).forget([Account(':b', 4, 0), Account(':a', 2, 0)])
     assert hand.redis.hlen(keys.waiting(hand.ns)) == 2
-    hand.store.forget_accounts(hand.queue, [Account(':b', 5, 0)])
+    mend(hand).forget([Account(':b', 5, 0)])
     assert hand.redis.hgetall(keys.waiting(hand.ns)) == {b':a': b'2'}
     assert not hand.redis.exists(keys.parked(hand.ns))
 
@@ -87,10 +95,10 @@ def test_counts_that_are_wrong(hand):
     hand.hire(slots=2)
     hand.put('a', times=5)
     hand.redis.hset(keys.state(hand.ns), mapping={'waiting': 77, 'slots': 1})
-    totals = hand.store.totals(hand.queue, 99)
+    totals = look(hand).totals(99)
     assert (totals.waiting[1:3], totals.slots[1:3]) == ((77, 3), (1, 2))
-    assert not hand.store.totals(hand.queue, 0).complete
-    hand.store.totals(hand.queue, 99, mend=True)
+    assert not look(hand).totals(0).complete
+    mend(hand).totals(99)
     assert healthy(hand)
 
 
@@ -101,9 +109,9 @@ def test_a_cap_that_counts_too_much_holds_nobody_back_any_more(hand):
     hand.start(hand.read(at_most=1)[0])
     hand.redis.hincrby(keys.in_flight(hand.ns), 'tenant:a', 2)
     hand.finish(*hand.read())
-    assert hand.store.flights(hand.queue, 99, 9999999) == (1, [Account('tenant:a', 3, 1)])
-    assert hand.store.flights(hand.queue, 0, 9999999) == (1, None)
-    hand.store.flights(hand.queue, 99, 9999999, mend=True)
+    assert look(hand).flights(99, 9999999) == (1, [Account('tenant:a', 3, 1)])
+    assert look(hand).flights(0, 9999999) == (1, None)
+    mend(hand).flights(99, 9999999)
     assert healthy(hand)
     assert len(hand.read()) == 1
 
@@ -121,9 +129,9 @@ def test_keys_that_nobody_goes_by(hand):
     found = [('running', 'dead'), ('egress', '3'), ('egress', '0'), ('ready', 'high'), ('finish', 'high'),
              ('ready', ''), ('finish', ''), ('aside', 'ready:'), ('running', 'w')]
     hand.hire('w', slots=2)
-    assert hand.store.strays(hand.queue, found, 1) == [1, 1, 0, 1, 0, 0, 0, 1, 0]
-    assert hand.store.strays(hand.queue, found, 1, mend=True) == [1, 1, 0, 1, 1, 0, 0, 1, 0]
-    assert hand.store.strays(hand.queue, found, 1) == [0] * len(found)
+    assert look(hand).strays(found, 1) == [1, 1, 0, 1, 0, 0, 0, 1, 0]
+    assert mend(hand).strays(found, 1) == [1, 1, 0, 1, 1, 0, 0, 1, 0]
+    assert look(hand).strays(found, 1) == [0] * len(found)
     hand.end_lease('dead')
     hand.sweep()
     assert sorted(hand.in_egress()) == [2, 9]
@@ -133,9 +141,9 @@ def test_keys_that_nobody_goes_by(hand):
 def test_a_delayed_task_without_a_due_time(hand):
     hand.put('a', due_ms=1, task_id='past')
     hand.put('a', due_ms=2 ** 42, task_id='t')
-    assert hand.store.delayed_strays(hand.queue, ['t']) == 0
+    assert look(hand).delayed(['t']) == 0
     hand.redis.delete(keys.delayed(hand.ns))
-    assert hand.store.delayed_strays(hand.queue, ['t', 'unknown']) == 1
-    assert hand.store.delayed_strays(hand.queue, ['t'], mend=True) == 1
+    assert look(hand).delayed(['t', 'unknown']) == 1
+    assert mend(hand).delayed(['t']) == 1
     assert hand.redis.zscore(keys.delayed(hand.ns), hand.redis.zrange(keys.delayed(hand.ns), 0, 0)[0]) == 2 ** 42
-    assert hand.store.delayed_strays(hand.queue, ['t']) == 0
+    assert look(hand).delayed(['t']) == 0
