@@ -174,7 +174,8 @@ class Control:
         Arguments:
             kind: ``task`` or ``tenant``; by default a tenant that is known, else a task.
             progress: as of `tenants`; to look for a task, all that wait may have to be looked at.
-            timeout: seconds in which workers may tell of a task that is in no queue.
+            timeout: seconds in which workers may tell of a task that is in no queue; with 0, neither they nor the
+                result backend are asked.
         """
         with self._store() as store:
             name = self._queue(queue)
@@ -183,7 +184,7 @@ class Control:
                 if why.state != 'unknown' or kind == 'tenant' or not isinstance(subject, str):
                     return why
             why = why_task(store, name, subject, progress or (lambda looked, of: None))
-        if why.state == 'unknown':
+        if why.state == 'unknown' and timeout:
             why = why_not_here(self.app, subject, timeout) or why
         return why
 

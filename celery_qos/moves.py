@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Optional
 
 from .errors import ConfigError
@@ -130,15 +131,8 @@ class Move:
         if self.to_sub_queue is not None or self.to_queue in (None, self.queue):
             yield sub_queue if self.to_sub_queue is None else self.to_sub_queue, tasks
             return
-        some: list = []
-        for task in tasks:
-            name = str(task[2].get('sub_queue') or '')
-            if some and name != last:
-                yield last, some
-                some = []
-            last = name
-            some.append(task)
-        yield last, some
+        for name, some in groupby(tasks, lambda task: str(task[2].get('sub_queue') or '')):
+            yield name, list(some)
 
     def _headers(self, headers: dict[str, Any]) -> str:
         """What the task itself, its retries and its children go by."""

@@ -6,6 +6,9 @@ from typing import Any, Optional
 
 import click
 
+# ``celery inspect --list`` tells of the commands that this program knows.
+from ..worker import remote as remote
+
 __all__ = ('qos', 'COMMANDS')
 
 #: In the order in which ``--help`` lists them.

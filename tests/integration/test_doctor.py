@@ -17,7 +17,8 @@ from celery_qos.embedded import EmbeddedRedis
 
 from ..until import until
 from .ledger import Ledger
-from .test_acl import url, users as users  # noqa: PLC0414
+from .test_acl import url  # noqa: PLC0414
+from .test_acl import users as users
 from .workers import ROOT, environment
 
 NS = keys.namespace('celery')
