@@ -42,7 +42,8 @@ def test_a_worker_answers_and_obeys(server):
     control = celery_qos.control(ledger.app)
     with ledger.worker('threads', 1) as worker:
         def inspect(command, **arguments):
-            return until(lambda: ledger.app.control.inspect(timeout=2, limit=1)._request(command, **arguments))[worker.name]
+            ask = ledger.app.control.inspect(timeout=2, limit=1)._request
+            return until(lambda: ask(command, **arguments))[worker.name]
 
         def order(command, **arguments):
             found, = until(lambda: ledger.app.control.broadcast(
