@@ -12,7 +12,7 @@ from ..worker import remote as remote
 __all__ = ('qos', 'COMMANDS')
 
 #: In the order in which ``--help`` lists them.
-COMMANDS: tuple[str, ...] = ('status', 'doctor')
+COMMANDS: tuple[str, ...] = ('status', 'move', 'doctor')
 
 
 class Commands(click.Group):

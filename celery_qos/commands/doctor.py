@@ -7,7 +7,7 @@ from dataclasses import asdict
 import click
 
 from ..doctor import Finding, examine
-from .progress import Progress
+from .last_line import LastLine
 from .session import NOT_FOUND, Session, session_command
 
 __all__ = ('command',)
@@ -33,7 +33,7 @@ def command(session: Session, fix: bool, quiet: bool) -> int:
     """
     queues = [session.queue] if session.queue else session.control.queues
     found: list[Finding] = []
-    with Progress(quiet=session.as_json) as progress:
+    with LastLine(quiet=session.as_json) as progress:
         for finding in examine(session.app, queues, fix, progress):
             found.append(finding)
             if not session.as_json and not (quiet and finding.level == 'ok'):

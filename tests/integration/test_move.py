@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from math import inf
 
 import pytest
@@ -14,6 +16,7 @@ from celery_qos.doctor.audit import Audit
 from celery_qos.store import Store
 
 from .ledger import Ledger
+from .workers import ROOT, environment
 
 TREE = QoS(queues=[SubQueue('high', 100, 3), SubQueue('low', 100, 1)])
 SUB_QUEUES = ('', 'high', 'low')
@@ -228,3 +231,20 @@ def test_retries_and_children_follow_and_nothing_is_lost_at_work(server):
         assert first.count == 30 and second.count <= 30
         assert sorted(ledger.until('end', len(marks))) == sorted(marks)
         ledger.until_idle()
+
+
+def test_the_command(moving, server):
+    def move(*words: str) -> tuple[int, dict]:
+        run = subprocess.run([sys.executable, '-m', 'celery', '-A', 'tests.integration.apps.basic', 'qos', 'move',
+                              '--json', *words], env=environment(server.url('qos')), cwd=ROOT, text=True,
+                             capture_output=True, timeout=60)
+        return run.returncode, json.loads(run.stdout or '{}')
+
+    moving.send(('acme', 'x'), 'x0', 'x1', 'x2')
+    where = ('x', '--inside', 'acme', '--to-tenant', 'g', '--to-tenant', 'y')
+    assert move(*where, '--dry-run') == (0, {'moved': 3, 'missing': [], 'full': False, 'dry_run': True})
+    assert move(*where, '--task', 'x1', '--task', 'x9')[0] == 1
+    assert move(*where, '--count', '1')[1]['moved'] == 1
+    assert moving.names('g\x1fy') == ['x1', 'x0'] and moving.names('acme\x1fx') == ['x2'] and moving.is_right()
+    assert move('nobody', '--to-tenant', 'g')[0] == 1
+    assert move('nobody')[0] == 2

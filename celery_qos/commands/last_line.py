@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
-__all__ = ('Progress',)
+__all__ = ('LastLine',)
 
 #: Seconds between two updates; work that is over before the first shows none.
 INTERVAL = 0.2
 
 
-class Progress:
+class LastLine:
     """A context manager; called with what is looked at, how much of it was, and of how much.
 
     Arguments:
@@ -24,7 +24,7 @@ class Progress:
         self._quiet = quiet or not sys.stderr.isatty()
         self._shown, self._at = False, monotonic()
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> LastLine:
         return self
 
     def __exit__(self, *exc_info: Any) -> None:
