@@ -9,7 +9,7 @@ import click
 __all__ = ('qos', 'COMMANDS')
 
 #: In the order in which ``--help`` lists them.
-COMMANDS: tuple[str, ...] = ('status',)
+COMMANDS: tuple[str, ...] = ('status', 'web')
 
 
 class Commands(click.Group):

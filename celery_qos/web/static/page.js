@@ -1,0 +1,668 @@
+// The page: asks the server every second or two, and shows what it says. All text goes in as text, never as markup.
+'use strict';
+
+const EVERY = 1500;                 // ms between two looks
+const GIVE_UP = 8000;               // ms until a look counts as unanswered
+const LANES = 8, SQUARES = 48, WORKERS = 8, HISTORY = 80;
+const ALGORITHMS = {
+  pq: 'Strict priority: who comes first in the declared order.',
+  rr: 'Turns: one each.',
+  wrr: 'Weighted turns: weight 5 gets five for one.',
+  dwrr: 'Worker time: equal weights get equal seconds.',
+};
+const COLUMNS = [
+  // what it is sorted by, title, is it a number
+  ['tenant', 'Tenant', false], ['waiting', 'Waiting', true], ['in_flight', 'In flight', true],
+  ['wait', 'Oldest waits', true], ['p50', 'Wait p50', true], ['p95', 'p95', true], ['p99', 'p99', true],
+  ['rate', 'Tasks/s', true], ['share', 'Share, and what is due', true], [null, 'Weight', true],
+];
+
+const $ = (id) => document.getElementById(id);
+const at = {                        // what is shown, and what was known last
+  about: null, queue: '', sort: 'waiting', match: '', top: 50, token: null, held: false, status: null,
+  statusAt: 0, history: {}, lanes: [], tenants: [], idleFor: 0, busy: {}, chosen: new Set(), letters: [], shown: null,
+};
+
+// -- elements
+
+function make(tag, props = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(props)) {
+    if (name === 'class') node.className = value;
+    else if (name.startsWith('on')) node.addEventListener(name.slice(2), value);
+    else if (value !== undefined && value !== false) node.setAttribute(name, value === true ? '' : value);
+  }
+  node.append(...children.filter((child) => child !== null && child !== undefined));
+  return node;
+}
+
+function vector(tag, attributes) {
+  const node = document.createElementNS('http://www.w3.org/2000/svg', tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  return node;
+}
+
+function write(node, text) {        // leaves alone what is right already
+  if (node.textContent !== text) node.textContent = text;
+}
+
+function mark(node, name, on) { node.classList.toggle(name, Boolean(on)); }
+
+// Children of `parent`, one for each item by its key: kept where they are there already, so that focus stays.
+function each(parent, items, keyOf, create, update) {
+  parent.rows = parent.rows || new Map();
+  const focused = parent.contains(document.activeElement) ? document.activeElement : null;
+  const wanted = new Set(items.map(keyOf));
+  for (const [key, row] of parent.rows) if (!wanted.has(key)) { row.remove(); parent.rows.delete(key); }
+  items.forEach((item, index) => {
+    const key = keyOf(item);
+    let row = parent.rows.get(key);
+    if (!row) parent.rows.set(key, row = create(item));
+    if (parent.children[index] !== row) parent.insertBefore(row, parent.children[index] || null);
+    update(row, item, index);
+  });
+  if (focused && focused.isConnected && document.activeElement !== focused) focused.focus({preventScroll: true});
+}
+
+// -- text
+
+const whole = new Intl.NumberFormat('en');
+const short = new Intl.NumberFormat('en', {notation: 'compact', maximumFractionDigits: 1});
+const number = (value) => value === null || value === undefined ? '–' : value < 100000 ? whole.format(value) : short.format(value);
+
+function seconds(value) {
+  if (value === null || value === undefined) return '–';
+  if (value < 0.0995) return `${Math.max(1, Math.round(value * 1000))} ms`;
+  if (value < 9.95) return `${value.toFixed(1)} s`;
+  if (value < 120) return `${Math.round(value)} s`;
+  if (value < 7200) return `${Math.round(value / 60)} min`;
+  return value < 172800 ? `${Math.round(value / 3600)} h` : `${Math.round(value / 86400)} d`;
+}
+
+const rate = (value) => value === null || value === undefined ? '–' : value === 0 ? '0' : value < 0.095 ? value.toFixed(2) : value < 9.95 ? value.toFixed(1) : number(Math.round(value));
+const percent = (value) => value === null || value === undefined ? '–' : `${(100 * value).toFixed(value < 0.0995 ? 1 : 0)} %`;
+const keyOf = (tenant) => JSON.stringify([tenant.sub_queue, tenant.tenant]);
+const when = (iso) => iso ? new Date(iso).toLocaleString([], {dateStyle: 'short', timeStyle: 'medium'}) : '–';
+
+function nameOf(tenant) {
+  if (tenant === '') return '(no tenant)';
+  return Array.isArray(tenant) ? tenant.join(' / ') : tenant;
+}
+const titleOf = (each) => (each.sub_queue ? `${each.sub_queue}: ` : '') + nameOf(each.tenant);
+
+// -- asking
+
+async function ask(path, query = {}, body = null, patience = GIVE_UP) {
+  const giveUp = new AbortController();
+  const timer = setTimeout(() => giveUp.abort(), patience);
+  const headers = at.token ? {Authorization: `Bearer ${at.token}`} : {};
+  if (body) headers['Content-Type'] = 'application/json';
+  let reply;
+  try {
+    reply = await fetch(`/api/${path}?${new URLSearchParams(query)}`, {
+      method: body ? 'POST' : 'GET', headers, body: body && JSON.stringify(body), signal: giveUp.signal, cache: 'no-store'});
+    const data = await reply.json();
+    if (!reply.ok) throw Object.assign(new Error(data.error), {status: reply.status});
+    return data;
+  } catch (error) {
+    if (error.status) throw error;
+    throw new Error(error.name === 'AbortError' ? 'no answer yet' : 'the server of this page does not answer: it was ended, or the network is away');
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+const change = (path, body) => ask(path, {}, {queue: at.queue, ...body});
+
+// Asks for one thing unless it is being asked for already; shows the answer if it is still the one that is wanted.
+async function look(what, path, query, show, patience) {
+  const wanted = JSON.stringify(query);
+  if (at.busy[what] === wanted) return;
+  at.busy[what] = wanted;
+  try {
+    const data = await ask(path, query, null, patience);
+    if (at.busy[what] === wanted) show(data);
+  } finally {
+    if (at.busy[what] === wanted) at.busy[what] = null;
+  }
+}
+
+async function tick() {
+  if (document.hidden || (at.held && at.status)) return;
+  const queue = at.queue;
+  try {
+    if (!at.about) start(await ask('about'));
+    await look('status', 'status', {queue: at.queue}, showStatus);
+    connected(null);
+    look('lanes', 'lanes', {queue: at.queue}, showLanes, 120000).catch(() => {});
+    look('tenants', 'tenants', {queue: at.queue, sort: at.sort, match: at.match, top: at.top}, showTenants, 120000)
+      .catch((error) => { if (error.status === 400) write($('tenants-note'), error.message); });
+    look('settings', 'settings', {queue: at.queue}, showSettings).catch(() => {});
+  } catch (error) {
+    if (queue === at.queue) connected(error.message);
+  }
+}
+
+async function run() {
+  for (;;) {
+    await tick();
+    await new Promise((done) => { setTimeout(done, EVERY); });
+  }
+}
+
+function connected(trouble) {
+  const state = trouble ? 'away' : at.held ? 'held' : 'live';
+  document.body.className = state;
+  const time = at.status ? new Date(at.statusAt).toLocaleTimeString() : null;
+  write($('state-text'), trouble ? 'not connected' : at.held ? `held at ${time}` : 'live');
+  $('trouble').hidden = !trouble;
+  if (trouble) write($('trouble'), `${trouble}${time ? `. The figures are those of ${time}` : ''}. This page goes on by itself when it is back.`);
+}
+
+function start(about) {
+  at.about = about;
+  at.queue = at.queue || about.queues[0];
+  document.title = `${about.app} · celery-qos`;
+  write($('app'), about.app);
+  write($('version'), about.version);
+  $('queue').replaceChildren(...about.queues.map((name) => make('option', {value: name, selected: name === at.queue}, name)));
+  $('queue-choice').hidden = about.queues.length < 2 && about.queues[0] === 'celery';
+  showRights();
+  showDead();
+}
+
+function showRights() {
+  const may = Boolean(at.token);
+  $('read-only').hidden = at.about.writable;
+  $('unlock').hidden = !at.about.writable;
+  write($('unlock'), may ? 'Lock' : 'Unlock');
+  for (const id of ['dead-requeue', 'dead-delete']) $(id).hidden = !may;
+  mark($('dead-table'), 'locked', !may);
+  showLetters();
+}
+
+// -- at a glance
+
+const TILES = [
+  // key, title, what to write, what to write under it, is it wrong, does it have a line
+  ['waiting', 'Waiting', (s) => number(s.waiting), (s) => `tasks of ${number(s.tenants)} tenant${s.tenants === 1 ? '' : 's'}`, null, (s) => s.waiting],
+  ['rate', 'Delivered', (s, r) => rate(r), () => 'tasks a second', null, (s, r) => r],
+  ['p95', 'Wait, p95', (s) => seconds(s.waits.p95), (s) => `half waited ${seconds(s.waits.p50)}`, null, (s) => s.waits.p95],
+  ['egress', 'In egress', (s) => `${number(s.egress)} / ${number(s.slots)}`, () => 'tasks / slots', (s) => s.slots === 0 && s.waiting > 0 && 'alarm', (s) => s.egress],
+  ['idle', 'Idle slots', (s) => number(s.idle_slots), () => 'while tasks wait; must be 0', () => at.idleFor > 2 && 'alarm'],
+  ['parked', 'Held back', (s) => number(s.parked), () => 'by a pause, a cap or a rate', (s) => s.parked > 0 && 'notice'],
+  ['delayed', 'Delayed', (s) => number(s.delayed), () => 'tasks until they are due'],
+  ['dead', 'Dead letters', (s) => number(s.dead), (s) => `${number(s.counts.redelivered || 0)} redelivered so far`, (s) => s.dead > 0 && 'notice'],
+];
+
+function showStatus(status) {
+  const past = at.history[at.queue] = at.history[at.queue] || [];
+  if (past.length && past[past.length - 1].at >= status.at) { at.statusAt = Date.now(); return; }
+  past.push({at: status.at, delivered: status.counts.delivered || 0});
+  const then = past[Math.max(0, past.length - 5)], now = past[past.length - 1];
+  now.rate = now.at > then.at && now.delivered >= then.delivered ? (now.delivered - then.delivered) / (now.at - then.at) : status.waits.rate;
+  at.idleFor = status.idle_slots > 0 ? at.idleFor + 1 : 0;
+  at.status = status;
+  at.statusAt = Date.now();
+  each($('tiles'), TILES, (tile) => tile[0], (tile) => make('div', {class: 'tile', id: `tile-${tile[0]}`},
+    make('dt', {}, tile[1]), make('dd', {}, make('span', {class: 'value'}), make('div', {class: 'under'})),
+    tile[5] ? line() : null), (node, [key, , value, under, wrong, drawn]) => {
+    const [figure, below] = node.querySelector('dd').children;
+    write(figure, value(status, now.rate));
+    write(below, under(status));
+    const bad = wrong && wrong(status);
+    mark(node, 'alarm', bad === 'alarm');
+    mark(node, 'notice', bad === 'notice');
+    if (drawn) {
+      now[key] = drawn(status, now.rate);
+      draw(node.querySelector('polyline'), past.map((point) => point[key]));
+    }
+  });
+  if (past.length > HISTORY) past.shift();
+  showEgress(status);
+  showWorkers(status);
+  showWaits(status.waits);
+  showSubQueues(status);
+}
+
+function line() {
+  const svg = vector('svg', {viewBox: '0 0 80 20', preserveAspectRatio: 'none', 'aria-hidden': 'true'});
+  svg.append(vector('polyline', {}));
+  return svg;
+}
+
+function draw(polyline, values) {
+  const most = Math.max(...values.map((value) => value || 0), 1e-9);
+  polyline.setAttribute('points', values.map((value, index) =>
+    `${(80 - (values.length - 1 - index) * 80 / HISTORY).toFixed(1)},${(19 - 17 * (value || 0) / most).toFixed(1)}`).join(' '));
+}
+
+// -- the way of a task
+
+// Who has a lane keeps it while it is among those that matter: the picture stays calm.
+function showLanes(tenants) {
+  const byKey = new Map(tenants.map((each) => [keyOf(each), each]));
+  const wanted = [];
+  const byRate = [...tenants].sort((a, b) => b.rate - a.rate), byWaiting = [...tenants].sort((a, b) => b.waiting - a.waiting);
+  for (let n = 0; wanted.length < Math.min(LANES, tenants.length); n++) {
+    for (const each of [byWaiting[n], byRate[n]]) {
+      if (wanted.length < LANES && !wanted.includes(keyOf(each))) wanted.push(keyOf(each));
+    }
+  }
+  const lanes = Array.from({length: LANES}, (_, n) => at.lanes[n] && wanted.includes(keyOf(at.lanes[n])) ? byKey.get(keyOf(at.lanes[n])) : null);
+  const placed = new Set(lanes.filter(Boolean).map(keyOf));
+  for (const key of wanted.filter((each) => !placed.has(each))) lanes[lanes.indexOf(null)] = byKey.get(key);
+  at.lanes = lanes;
+  const some = lanes.filter(Boolean);
+  const rest = Math.max(0, at.status.waiting - some.reduce((sum, each) => sum + each.waiting, 0));
+  const others = Math.max(0, at.status.tenants - some.filter((each) => each.waiting).length);
+  const most = Math.log1p(Math.max(rest, 10, ...some.map((each) => each.waiting)));
+  const rows = lanes.map((each, n) => ({
+    n, each, name: each ? titleOf(each) : '', waiting: each && each.waiting, color: `c${n}`,
+    note: each && each.paused ? 'paused' : ''}));
+  rows.push({n: LANES, each: others || null, name: others ? `${number(others)} more` : '', waiting: others ? rest : null, color: 'rest', note: ''});
+  each($('lanes'), rows, (row) => row.n, () => make('li', {class: 'lane'}, make('span', {class: 'key'}),
+    make('span', {class: 'bar'}, make('span', {class: 'fill'})), make('span', {class: 'count'})), (node, row) => {
+    const [key, bar, count] = node.children;
+    write(key, row.name);
+    key.title = row.name;
+    bar.firstChild.className = `fill ${row.color}`;
+    bar.firstChild.style.width = row.waiting ? `${Math.max(6, 100 * Math.log1p(row.waiting) / most)}%` : '0';
+    write(count, !row.each ? '' : row.note || number(row.waiting));
+    mark(count, 'state-word', row.note);
+  });
+  pipes('pipe-in', rows.map((row) => {
+    const share = !row.each ? 0 : row.n === LANES ? Math.max(0, 1 - some.reduce((sum, each) => sum + (each.share || 0), 0)) : row.each.share || 0;
+    const flows = row.each && !row.note && (share > 0 || row.waiting > 0) && at.status.slots > 0;
+    return {from: (row.n + 0.5) / 9, to: 0.5 + (row.n - 4) / 40, color: row.color, width: flows ? 2 + 22 * share : row.each ? 1.5 : 0, flows: flows && share > 0, slow: share < 0.15};
+  }));
+  showSlots();
+}
+
+function pipes(id, links) {
+  const svg = $(id).firstElementChild;
+  svg.setAttribute('viewBox', '0 0 100 900');
+  svg.setAttribute('preserveAspectRatio', 'none');
+  each(svg, links.flatMap((link, n) => [{...link, kind: 'bed', n}, {...link, kind: 'dots', n}]), (path) => path.kind + path.n,
+    () => vector('path', {}), (path, link) => {
+      const a = 900 * link.from, b = 900 * link.to;
+      path.setAttribute('d', `M0 ${a.toFixed(1)} C50 ${a.toFixed(1)} 50 ${b.toFixed(1)} 100 ${b.toFixed(1)}`);
+      path.setAttribute('class', `${link.kind} ${link.color} ${link.slow ? 'slow' : ''}`);
+      const shown = link.kind === 'bed' ? link.width > 0 : link.flows;
+      path.setAttribute('visibility', shown ? 'visible' : 'hidden');
+      if (link.kind === 'bed') path.setAttribute('stroke-width', link.width.toFixed(1));
+    });
+}
+
+function showEgress(status) {
+  write($('algorithm'), status.algorithm);
+  write($('algorithm-hint'), ALGORITHMS[status.algorithm] || 'Whose turn it is.');
+  const free = Math.max(0, status.slots - status.egress);
+  write($('egress-count'), status.slots ? `${number(status.egress)} of ${number(status.slots)} slots taken` : 'no slots');
+  const per = perSquare(status);
+  write($('slots-scale'), per > 1 ? `A square is ${number(per)} slots. ${number(free)} free.` : `A square is a slot. ${number(free)} free.`);
+  const moves = (at.history[at.queue].at(-1).rate || 0) > 0;
+  pipes('pipe-mid', [{from: 0.5, to: 0.5, color: 'rest', width: 10, flows: moves}]);
+  showSlots();
+}
+
+const perSquare = (status) => Math.ceil(Math.max(status.slots, status.egress) / SQUARES) || 1;
+
+// Whose tasks the slots hold, as far as the picture has a colour for them.
+function showSlots() {
+  const status = at.status;
+  if (!status) return;
+  const per = perSquare(status), squares = Math.ceil(Math.max(status.slots, status.egress) / per);
+  const full = Math.ceil(status.egress / per), held = [];
+  at.lanes.forEach((each, n) => {
+    const count = each ? Math.round(each.in_flight / per) : 0;
+    for (let i = 0; i < count && held.length < full; i++) held.push(`c${n}`);
+  });
+  while (held.length < full) held.push('rest');
+  each($('slots'), Array.from({length: squares}, (_, n) => n), (n) => n, () => make('span', {class: 'slot'}), (node, n) => {
+    node.className = `slot ${n < full ? `full ${held[n]}` : ''} ${n * per >= status.slots ? 'over' : ''}`;
+  });
+}
+
+function showWorkers(status) {
+  const all = [...status.workers].sort((a, b) => a.name < b.name ? -1 : 1);
+  const rows = all.length > WORKERS + 1 ? all.slice(0, WORKERS) : all;
+  const items = rows.map((each) => ({...each, key: each.name}));
+  if (!all.length) items.push({key: ' none', none: true});
+  if (rows.length < all.length) {
+    const rest = all.slice(WORKERS);
+    items.push({key: ' more', name: `${rest.length} more workers`, slots: rest.reduce((sum, each) => sum + each.slots, 0),
+      delivered: rest.reduce((sum, each) => sum + each.delivered, 0), lease: Math.min(...rest.map((each) => each.lease))});
+  }
+  each($('workers'), items, (each) => each.key, () => make('li', {}, make('b'), make('span')), (node, each) => {
+    node.className = `worker ${each.none ? 'none' : each.lease < 0 ? 'late' : each.delivered ? '' : 'idle'}`;
+    write(node.firstChild, each.none ? 'no workers' : each.name);
+    node.title = each.name || '';
+    const held = `${number(each.delivered)} of ${number(each.slots)} slots`;
+    write(node.lastChild, each.none ? 'nothing is delivered' : each.lease < 0 ? `${held}; gave no sign of life lately` : held);
+  });
+  const moves = (at.history[at.queue].at(-1).rate || 0) > 0;
+  pipes('pipe-out', all.length ? items.map((each, n) => ({from: 0.5 + (n - items.length / 2) / 60, to: (n + 0.5) / 9, color: 'rest',
+    width: 5, flows: moves && each.delivered > 0 && each.lease >= 0, slow: true})) : []);
+}
+
+// -- tenants
+
+function heads() {
+  $('tenants-head').replaceChildren(...COLUMNS.map(([sort, title, numeric]) => make('th', {scope: 'col', class: numeric ? 'number' : '', 'data-sort': sort || undefined},
+    sort ? make('button', {type: 'button', onclick: () => { at.sort = sort; at.tenants = []; sorted(); tick(); }}, title) : title)), make('th', {scope: 'col'}, 'State'));
+  sorted();
+}
+
+function sorted() {
+  for (const head of $('tenants-head').children) {
+    if (head.dataset.sort === at.sort) head.setAttribute('aria-sort', at.sort === 'tenant' ? 'ascending' : 'descending');
+    else head.removeAttribute('aria-sort');
+  }
+}
+
+const hovers = matchMedia('(hover: hover)').matches;
+
+function showTenants(found) {
+  // Rows do not move away under a pointer, or from a keyboard's focus.
+  const body = $('tenants'), order = new Map(at.tenants.map((each, n) => [keyOf(each), n]));
+  const held = (hovers && body.matches(':hover')) || body.contains(document.activeElement);
+  if (held) found = [...found].sort((a, b) => (order.get(keyOf(a)) ?? 1e9) - (order.get(keyOf(b)) ?? 1e9));
+  at.tenants = found;
+  const most = Math.max(0.01, ...found.map((each) => Math.max(each.share || 0, each.entitlement || 0)));
+  each(body, found, keyOf, (tenant) => make('tr', {},
+    make('td', {class: 'key'}, make('button', {type: 'button', class: 'name', onclick: () => openTenant(tenant)}, titleOf(tenant))),
+    ...Array.from({length: 7}, () => make('td', {class: 'number'})),
+    make('td', {}, make('div', {class: 'share'}, make('span'), make('div', {class: 'meter'}, make('i'), make('b')))),
+    make('td', {class: 'number'}), make('td', {})), (row, tenant) => {
+    const cells = row.children;
+    const texts = [number(tenant.waiting), number(tenant.in_flight), seconds(tenant.wait), seconds(tenant.p50), seconds(tenant.p95), seconds(tenant.p99), rate(tenant.rate)];
+    texts.forEach((text, n) => write(cells[n + 1], text));
+    const [text, meter] = cells[8].firstChild.children, due = tenant.entitlement;
+    write(text, percent(tenant.share));
+    meter.title = due === null ? `has had ${percent(tenant.share)}` : `has had ${percent(tenant.share)} of what was delivered; ${percent(due)} is due to it now`;
+    meter.firstChild.style.width = `${100 * (tenant.share || 0) / most}%`;
+    meter.lastChild.style.left = `calc(${100 * (due || 0) / most}% - 1px)`;
+    meter.lastChild.hidden = due === null;
+    write(cells[9], String(+tenant.weight.toPrecision(4)));
+    write(cells[10], tenant.paused ? 'paused' : tenant.waiting ? 'waiting' : tenant.in_flight ? 'running' : 'idle');
+    cells[10].className = tenant.paused ? 'warn' : '';
+  });
+  $('tenants-empty').hidden = found.length > 0;
+  write($('tenants-empty'), at.match ? `No tenant that has, or lately had, tasks matches “${at.match}”.` : 'No tenant has tasks, or had some lately. Each appears here with its first task.');
+  write($('tenants-note'), held ? 'The order rests while you are in the table.' : `${number(found.length)} shown${at.status ? `; ${number(at.status.tenants)} have waiting tasks` : ''}.`);
+}
+
+// -- waits, settings, sub-queues
+
+function showWaits(waits) {
+  const bounds = ['1 ms', '3 ms', '10 ms', '30 ms', '0.1 s', '0.3 s', '1 s', '3 s', '10 s', '30 s', '100 s', '5 min', '17 min', '1 h', '3 h', 'more'];
+  const most = Math.max(1, ...waits.counts), total = waits.counts.reduce((sum, count) => sum + count, 0);
+  each($('waits'), waits.counts.map((count, n) => ({count, n})), (each) => each.n,
+    (each) => make('div', {class: 'column'}, make('i'), make('span', {}, bounds[each.n])), (node, {count, n}) => {
+      node.firstChild.style.height = `${100 * count / most}%`;
+      node.title = `${n === 15 ? 'more' : `up to ${bounds[n]}`}: ${number(count)} tasks`;
+    });
+  write($('waits-note'), total ? `Of ${number(total)} tasks of the last minutes: half waited ${seconds(waits.p50)} at most, 95 % ${seconds(waits.p95)}, 99 % ${seconds(waits.p99)}.` : 'No task was delivered in the last minutes.');
+}
+
+const unlimited = (value) => value === null || value === undefined ? 'no limit' : typeof value === 'number' ? number(value) : String(value);
+
+function facts(list, rows) {
+  each(list, rows, (row) => row[0], (row) => make('div', {}, make('dt', {}, row[0]), make('dd')), (node, row) => write(node.lastChild, row[1]));
+}
+
+function showSettings({queue, egress, default_tenant: tenant}) {
+  facts($('settings'), [
+    ['Algorithm', `${queue.algorithm}: ${(ALGORITHMS[queue.algorithm] || '').replace(/\.$/, '').toLowerCase()}`],
+    ['Tasks that may wait', unlimited(queue.capacity)],
+    ['Deliveries that may fail', number(queue.max_deliveries)],
+    ['Dead letters kept', number(queue.max_dead_letters)],
+    ['Egress: tasks at most', egress.capacity === null ? 'the sum of the slots' : number(egress.capacity)],
+    ['Egress: streams', number(egress.streams)],
+    ['Sweeping loops', number(egress.workers)],
+    ['A tenant: weight', String(tenant.weight)],
+    ['A tenant: tasks in flight', unlimited(tenant.max_in_flight)],
+    ['A tenant: tasks that may start', tenant.rate === null ? 'no limit' : typeof tenant.rate === 'number' ? `${rate(tenant.rate)} a second` : tenant.rate],
+    ['A tenant: tasks that may wait', unlimited(tenant.capacity)],
+    ['A tenant that is full', {reject: 'its publisher gets QueueFull', 'dead-letter': 'the task is put aside', 'drop-oldest': 'its oldest task goes'}[tenant.on_full] || String(tenant.on_full)],
+  ]);
+}
+
+function showSubQueues(status) {
+  $('sub-queues-box').hidden = !status.sub_queues.length;
+  each($('sub-queues'), status.sub_queues, (each) => each.name, (each) => make('tr', {},
+    make('td', {class: 'key'}, make('button', {type: 'button', class: 'name', onclick: () => openSubQueue(each.name)}, each.name)),
+    ...Array.from({length: 4}, () => make('td', {class: 'number'})), make('td'), make('td')), (row, each) => {
+    [number(each.waiting), unlimited(each.capacity), number(each.in_flight), String(+each.weight.toPrecision(4)), each.algorithm, each.paused ? 'paused' : 'open']
+      .forEach((text, n) => write(row.children[n + 1], text));
+    row.children[6].className = each.paused ? 'warn' : '';
+  });
+}
+
+// -- a tenant, or a sub-queue
+
+const FIELDS = {
+  weight: ['Weight', 'number'], egress_weight: ['Weight', 'number'], max_in_flight: ['Tasks in flight at most', 'number'],
+  rate: ['Tasks that may start, such as 100/m', 'text'], capacity: ['Tasks that may wait', 'number'],
+};
+
+function openTenant({tenant}) {
+  open({
+    title: `Tenant ${nameOf(tenant)}`, options: ['weight', 'max_in_flight', 'rate', 'capacity'],
+    read: () => ask('tenant', {queue: at.queue, tenant: JSON.stringify(tenant)}),
+    save: (options) => change('tenant', {tenant, options}),
+  });
+}
+
+function openSubQueue(name) {
+  open({
+    title: `Sub-queue ${name}`, options: ['egress_weight', 'max_in_flight', 'rate', 'capacity'],
+    read: async () => ({options: (await ask('settings', {queue: at.queue})).sub_queues[name], why: 'Applies to all of its tenants together, and at once to tasks that wait.'}),
+    save: (options) => change('sub-queue', {name, options}),
+  });
+}
+
+async function open(subject) {
+  at.shown = {...subject, were: {}, paused: false};
+  write($('entry-title'), subject.title);
+  write($('entry-why'), 'One moment…');
+  write($('entry-error'), '');
+  $('entry-fields').replaceChildren();
+  for (const id of ['entry-save', 'entry-pause']) $(id).hidden = true;
+  $('entry-lock').hidden = Boolean(at.token);
+  write($('entry-lock'), at.about.writable ? 'To change it, press Unlock at the top of the page.' : 'This page is read-only: it was started without a token.');
+  if (!$('entry').open) $('entry').showModal();
+  try {
+    const {options, why} = await subject.read();
+    if (at.shown.title !== subject.title) return;
+    write($('entry-why'), why);
+    at.shown.were = options;
+    at.shown.paused = options.paused;
+    $('entry-fields').replaceChildren(...subject.options.map((name) => make('label', {}, FIELDS[name][0], make('input', {
+      name, inputmode: FIELDS[name][1] === 'number' ? 'decimal' : undefined, placeholder: name.includes('weight') ? '' : 'no limit', autocomplete: 'off',
+      value: options[name] === null || options[name] === undefined ? '' : options[name], readonly: !at.token}))));
+    write($('entry-pause'), options.paused ? 'Resume' : 'Pause');
+    for (const id of ['entry-save', 'entry-pause']) $(id).hidden = !at.token;
+  } catch (error) {
+    write($('entry-why'), '');
+    write($('entry-error'), error.message);
+  }
+}
+
+function changes() {
+  const options = {};
+  for (const input of $('entry-fields').querySelectorAll('input')) {
+    const text = input.value.trim(), was = at.shown.were[input.name];
+    if (text === String(was ?? '')) continue;
+    if (text === '') options[input.name] = input.name.includes('weight') ? null : 'unlimited';
+    else options[input.name] = FIELDS[input.name][1] === 'number' && !Number.isNaN(+text) ? +text : text;
+  }
+  return options;
+}
+
+async function save(options) {
+  if (!Object.keys(options).length) { $('entry').close(); return; }
+  try {
+    await at.shown.save(options);
+    $('entry').close();
+    say(`${at.shown.title}: ${Object.entries(options).map(([name, value]) => name === 'paused' ? (value ? 'paused' : 'resumed') : `${name.replaceAll('_', ' ')} ${value === null ? 'as configured' : value}`).join(', ')}`);
+    tick();
+  } catch (error) {
+    write($('entry-error'), error.message);
+  }
+}
+
+// -- dead letters
+
+async function showDead(older = false) {
+  const last = at.letters[at.letters.length - 1];
+  try {
+    const found = await ask('dead', {queue: at.queue, before: older && last ? last.letter_id : ''});
+    at.letters = older ? [...at.letters, ...found.letters] : found.letters;
+    at.chosen = new Set([...at.chosen].filter((id) => at.letters.some((letter) => letter.letter_id === id)));
+    $('dead-more').hidden = !found.more;
+    write($('dead-note'), found.total ? `${number(at.letters.length)} of ${number(found.total)} shown, the newest first.` : '');
+    showLetters();
+  } catch (error) {
+    write($('dead-note'), error.message);
+  }
+}
+
+function showLetters() {
+  $('dead-empty').hidden = at.letters.length > 0;
+  $('dead-box').hidden = !at.letters.length;
+  each($('dead'), at.letters, (letter) => letter.letter_id, (letter) => {
+    const title = letter.name || '(no task)';
+    return make('tr', {},
+      make('td', {class: 'pick'}, make('input', {type: 'checkbox', 'aria-label': `Choose ${title} ${letter.task_id}`, onchange: (event) => { choose(letter.letter_id, event.target.checked); }})),
+      make('td', {class: 'key'}, make('button', {type: 'button', class: 'name', onclick: () => openLetter(letter)}, title)),
+      make('td', {class: 'key'}, (letter.sub_queue ? `${letter.sub_queue}: ` : '') + nameOf(letter.tenant)),
+      make('td', {class: 'key'}, letter.reason), make('td', {class: 'number'}, number(letter.deliveries)), make('td', {}, when(letter.died)));
+  }, (row, letter) => { row.querySelector('input').checked = at.chosen.has(letter.letter_id); row.querySelector('input').disabled = !at.token; });
+  $('dead-all').checked = at.letters.length > 0 && at.chosen.size === at.letters.length;
+  $('dead-all').disabled = !at.token;
+  for (const [id, text] of [['dead-requeue', 'Deliver again'], ['dead-delete', 'Delete']]) {
+    $(id).disabled = !at.chosen.size;
+    write($(id), at.chosen.size ? `${text} (${at.chosen.size})` : text);
+  }
+}
+
+function choose(id, on) {
+  if (on) at.chosen.add(id); else at.chosen.delete(id);
+  showLetters();
+}
+
+async function openLetter(letter) {
+  write($('letter-title'), letter.name || '(no task)');
+  facts($('letter-facts'), [
+    ['Reason', letter.reason], ['Tenant', nameOf(letter.tenant)], ['Sub-queue', letter.sub_queue || '–'], ['Failed deliveries', number(letter.deliveries)],
+    ['Published', when(letter.enqueued)], ['Died', when(letter.died)], ['Task’s id', letter.task_id || '–'], ['Id', letter.letter_id]]);
+  write($('letter-headers'), '');
+  write($('letter-body'), at.token ? 'One moment…' : at.about.writable ? 'The arguments of a task may be confidential: press Unlock at the top of the page to see them.' : 'The arguments of a task may be confidential: they are shown where the page is started with a token.');
+  $('letter').showModal();
+  if (!at.token) return;
+  try {
+    const all = await ask('dead/letter', {queue: at.queue, id: letter.letter_id});
+    write($('letter-body'), all.body ?? `base64: ${all.body_base64}`);
+    write($('letter-headers'), JSON.stringify({...all.headers, ...all.other}, null, 2));
+  } catch (error) {
+    write($('letter-body'), error.message);
+  }
+}
+
+function confirmed(title, text, yes, danger) {
+  write($('ask-title'), title);
+  write($('ask-text'), text);
+  write($('ask-yes'), yes);
+  $('ask-yes').className = danger ? 'danger' : 'main';
+  $('ask').returnValue = 'no';
+  $('ask').showModal();
+  return new Promise((done) => { $('ask').addEventListener('close', () => done($('ask').returnValue === 'yes'), {once: true}); });
+}
+
+async function exhume(path, verb, title, text, yes, danger) {
+  const ids = [...at.chosen], letters = `${ids.length} dead letter${ids.length === 1 ? '' : 's'}`;
+  if (!await confirmed(title.replace('%', letters), text, yes, danger)) return;
+  try {
+    const {done} = await change(`dead/${path}`, {ids});
+    at.chosen.clear();
+    say(`${done} ${verb}${done < ids.length ? `; ${ids.length - done} were gone already` : ''}`);
+  } catch (error) {
+    say(error.message);
+  }
+  showDead();
+}
+
+// -- the rest
+
+let toastTimer;
+function say(text) {
+  write($('toast'), text);
+  mark($('toast'), 'shown', true);
+  clearTimeout(toastTimer);
+  toastTimer = setTimeout(() => mark($('toast'), 'shown', false), 6000);
+}
+
+function listen() {
+  heads();
+  let typing;
+  $('match').addEventListener('input', () => { clearTimeout(typing); typing = setTimeout(() => { at.match = $('match').value.trim(); tick(); }, 300); });
+  $('top').addEventListener('change', () => { at.top = +$('top').value; tick(); });
+  $('queue').addEventListener('change', () => {
+    Object.assign(at, {queue: $('queue').value, lanes: [], tenants: [], letters: [], chosen: new Set(), idleFor: 0, busy: {}});
+    tick();
+    showDead();
+  });
+  $('hold').addEventListener('click', () => {
+    at.held = !at.held;
+    $('hold').setAttribute('aria-pressed', String(at.held));
+    connected(null);
+    tick();
+  });
+  document.addEventListener('visibilitychange', tick);
+  $('why-form').addEventListener('submit', async (event) => {
+    event.preventDefault();
+    write($('why-answer'), 'Looking…');
+    try {
+      write($('why-answer'), (await ask('why', {queue: at.queue, subject: $('why-subject').value.trim()}, null, 120000)).sentence);
+    } catch (error) {
+      write($('why-answer'), error.message);
+    }
+  });
+  $('entry-form').addEventListener('submit', (event) => { event.preventDefault(); if (at.token) save(changes()); });
+  $('entry-close').addEventListener('click', () => $('entry').close());
+  $('entry-pause').addEventListener('click', () => save({paused: !at.shown.paused}));
+  $('unlock').addEventListener('click', () => {
+    if (at.token) { at.token = null; at.chosen.clear(); showRights(); return; }
+    write($('token-error'), '');
+    $('token').value = '';
+    $('token-dialog').showModal();
+  });
+  $('token-close').addEventListener('click', () => $('token-dialog').close());
+  $('token-form').addEventListener('submit', async (event) => {
+    event.preventDefault();
+    at.token = $('token').value.trim();
+    try {
+      await ask('unlock');
+      $('token').value = '';
+      $('token-dialog').close();
+      say('Unlocked');
+    } catch (error) {
+      at.token = null;
+      write($('token-error'), error.message);
+    }
+    showRights();
+  });
+  $('dead-refresh').addEventListener('click', () => showDead());
+  $('dead-more').addEventListener('click', () => showDead(true));
+  $('dead-all').addEventListener('change', (event) => {
+    at.chosen = new Set(event.target.checked ? at.letters.map((letter) => letter.letter_id) : []);
+    showLetters();
+  });
+  $('dead-requeue').addEventListener('click', () => exhume('requeue', 'go to their tenants again', 'Deliver % again?', 'They wait in their tenants’ streams as if they had just been published.', 'Deliver again', false));
+  $('dead-delete').addEventListener('click', () => exhume('delete', 'deleted', 'Delete %?', 'The tasks are gone for good.', 'Delete', true));
+}
+
+listen();
+run();
