@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from itertools import islice
@@ -22,6 +23,8 @@ from ..observe import SORTS, TenantStatus, Waits
 from .recent import Recent
 
 __all__ = ('Api', 'Reply', 'MOST_TENANTS')
+
+logger = logging.getLogger(__name__)
 
 #: Tenants of one answer at most.
 MOST_TENANTS = 200
@@ -84,6 +87,9 @@ class Api:
             return Reply(400, {'error': str(exc)})
         except (RedisError, KombuError, OSError) as exc:
             return Reply(503, {'error': f'Redis does not answer: {reason(exc)}'})
+        except Exception:
+            logger.exception('%s /api/%s', method, path)
+            return Reply(500, {'error': 'an error in the server of this page; its log has more'})
 
     def _check(self, token: Optional[str]) -> None:
         if self._token is None:

@@ -14,7 +14,7 @@ const COLUMNS = [
   // what it is sorted by, title, is it a number
   ['tenant', 'Tenant', false], ['waiting', 'Waiting', true], ['in_flight', 'In flight', true],
   ['wait', 'Oldest waits', true], ['p50', 'Wait p50', true], ['p95', 'p95', true], ['p99', 'p99', true],
-  ['rate', 'Tasks/s', true], ['share', 'Share, and what is due', true], [null, 'Weight', true],
+  ['rate', 'Tasks/s', true], ['share', 'Share / due', true], [null, 'Weight', true],
 ];
 
 const $ = (id) => document.getElementById(id);
@@ -48,16 +48,19 @@ function write(node, text) {        // leaves alone what is right already
 
 function mark(node, name, on) { node.classList.toggle(name, Boolean(on)); }
 
+const known = new WeakMap();
+
 // Children of `parent`, one for each item by its key: kept where they are there already, so that focus stays.
 function each(parent, items, keyOf, create, update) {
-  parent.rows = parent.rows || new Map();
+  if (!known.has(parent)) known.set(parent, new Map());
+  const rows = known.get(parent);
   const focused = parent.contains(document.activeElement) ? document.activeElement : null;
   const wanted = new Set(items.map(keyOf));
-  for (const [key, row] of parent.rows) if (!wanted.has(key)) { row.remove(); parent.rows.delete(key); }
+  for (const [key, row] of rows) if (!wanted.has(key)) { row.remove(); rows.delete(key); }
   items.forEach((item, index) => {
     const key = keyOf(item);
-    let row = parent.rows.get(key);
-    if (!row) parent.rows.set(key, row = create(item));
+    let row = rows.get(key);
+    if (!row) rows.set(key, row = create(item));
     if (parent.children[index] !== row) parent.insertBefore(row, parent.children[index] || null);
     update(row, item, index);
   });
@@ -80,7 +83,10 @@ function seconds(value) {
 }
 
 const rate = (value) => value === null || value === undefined ? '–' : value === 0 ? '0' : value < 0.095 ? value.toFixed(2) : value < 9.95 ? value.toFixed(1) : number(Math.round(value));
-const percent = (value) => value === null || value === undefined ? '–' : `${(100 * value).toFixed(value < 0.0995 ? 1 : 0)} %`;
+function percent(value) {
+  if (value === null || value === undefined) return '–';
+  return value > 0 && value < 0.001 ? '<0.1 %' : `${(100 * value).toFixed(value > 0 && value < 0.0995 ? 1 : 0)} %`;
+}
 const keyOf = (tenant) => JSON.stringify([tenant.sub_queue, tenant.tenant]);
 const when = (iso) => iso ? new Date(iso).toLocaleString([], {dateStyle: 'short', timeStyle: 'medium'}) : '–';
 
@@ -92,6 +98,10 @@ const titleOf = (each) => (each.sub_queue ? `${each.sub_queue}: ` : '') + nameOf
 
 // -- asking
 
+class Unanswered extends Error {
+  constructor(text, status = 0) { super(text); this.status = status; }
+}
+
 async function ask(path, query = {}, body = null, patience = GIVE_UP) {
   const giveUp = new AbortController();
   const timer = setTimeout(() => giveUp.abort(), patience);
@@ -102,11 +112,11 @@ async function ask(path, query = {}, body = null, patience = GIVE_UP) {
     reply = await fetch(`/api/${path}?${new URLSearchParams(query)}`, {
       method: body ? 'POST' : 'GET', headers, body: body && JSON.stringify(body), signal: giveUp.signal, cache: 'no-store'});
     const data = await reply.json();
-    if (!reply.ok) throw Object.assign(new Error(data.error), {status: reply.status});
+    if (!reply.ok) throw new Unanswered(data.error, reply.status);
     return data;
   } catch (error) {
-    if (error.status) throw error;
-    throw new Error(error.name === 'AbortError' ? 'no answer yet' : 'the server of this page does not answer: it was ended, or the network is away');
+    if (error instanceof Unanswered) throw error;
+    throw new Unanswered(error.name === 'AbortError' ? 'No answer yet' : 'The server of this page does not answer: it was ended, or the network is away');
   } finally {
     clearTimeout(timer);
   }
@@ -134,18 +144,21 @@ async function tick() {
     if (!at.about) start(await ask('about'));
     await look('status', 'status', {queue: at.queue}, showStatus);
     connected(null);
-    look('lanes', 'lanes', {queue: at.queue}, showLanes, 120000).catch(() => {});
-    look('tenants', 'tenants', {queue: at.queue, sort: at.sort, match: at.match, top: at.top}, showTenants, 120000)
-      .catch((error) => { if (error.status === 400) write($('tenants-note'), error.message); });
-    look('settings', 'settings', {queue: at.queue}, showSettings).catch(() => {});
+    look('lanes', 'lanes', {queue: at.queue}, showLanes, 120000).catch(unanswered);
+    look('tenants', 'tenants', {queue: at.queue, sort: at.sort, match: at.match, top: at.top}, showTenants, 120000).catch(unanswered);
+    look('settings', 'settings', {queue: at.queue}, showSettings).catch(unanswered);
   } catch (error) {
+    if (!(error instanceof Unanswered)) throw error;
     if (queue === at.queue) connected(error.message);
   }
 }
 
+// What is not answered is asked again; what fails here is a bug, and belongs into the console.
+function unanswered(error) { if (!(error instanceof Unanswered)) console.error(error); }
+
 async function run() {
   for (;;) {
-    await tick();
+    await tick().catch(unanswered);
     await new Promise((done) => { setTimeout(done, EVERY); });
   }
 }
@@ -188,7 +201,7 @@ const TILES = [
   ['waiting', 'Waiting', (s) => number(s.waiting), (s) => `tasks of ${number(s.tenants)} tenant${s.tenants === 1 ? '' : 's'}`, null, (s) => s.waiting],
   ['rate', 'Delivered', (s, r) => rate(r), () => 'tasks a second', null, (s, r) => r],
   ['p95', 'Wait, p95', (s) => seconds(s.waits.p95), (s) => `half waited ${seconds(s.waits.p50)}`, null, (s) => s.waits.p95],
-  ['egress', 'In egress', (s) => `${number(s.egress)} / ${number(s.slots)}`, () => 'tasks / slots', (s) => s.slots === 0 && s.waiting > 0 && 'alarm', (s) => s.egress],
+  ['egress', 'In egress', (s) => number(s.egress), (s) => `of ${number(s.slots)} slots are taken`, (s) => s.slots === 0 && s.waiting > 0 && 'alarm', (s) => s.egress],
   ['idle', 'Idle slots', (s) => number(s.idle_slots), () => 'while tasks wait; must be 0', () => at.idleFor > 2 && 'alarm'],
   ['parked', 'Held back', (s) => number(s.parked), () => 'by a pause, a cap or a rate', (s) => s.parked > 0 && 'notice'],
   ['delayed', 'Delayed', (s) => number(s.delayed), () => 'tasks until they are due'],
@@ -233,7 +246,7 @@ function line() {
 
 function draw(polyline, values) {
   const most = Math.max(...values.map((value) => value || 0), 1e-9);
-  polyline.setAttribute('points', values.map((value, index) =>
+  polyline.setAttribute('points', values.slice(-HISTORY).map((value, index) =>
     `${(80 - (values.length - 1 - index) * 80 / HISTORY).toFixed(1)},${(19 - 17 * (value || 0) / most).toFixed(1)}`).join(' '));
 }
 
@@ -260,16 +273,18 @@ function showLanes(tenants) {
   const rows = lanes.map((each, n) => ({
     n, each, name: each ? titleOf(each) : '', waiting: each && each.waiting, color: `c${n}`,
     note: each && each.paused ? 'paused' : ''}));
-  rows.push({n: LANES, each: others || null, name: others ? `${number(others)} more` : '', waiting: others ? rest : null, color: 'rest', note: ''});
-  each($('lanes'), rows, (row) => row.n, () => make('li', {class: 'lane'}, make('span', {class: 'key'}),
+  rows.push({n: LANES, each: others || null, name: others ? `and ${number(others)} more` : '', waiting: others ? rest : null, color: 'rest', note: ''});
+  if (!some.length) Object.assign(rows[0], {name: 'no tasks', color: 'rest'});
+  each($('lanes'), rows, (row) => row.n, () => make('li', {class: 'lane'}, make('span', {class: 'who'}, make('span', {class: 'key'}), make('em')),
     make('span', {class: 'bar'}, make('span', {class: 'fill'})), make('span', {class: 'count'})), (node, row) => {
-    const [key, bar, count] = node.children;
+    const [who, bar, count] = node.children, [key, note] = who.children;
     write(key, row.name);
+    write(note, row.note);
     key.title = row.name;
     bar.firstChild.className = `fill ${row.color}`;
     bar.firstChild.style.width = row.waiting ? `${Math.max(6, 100 * Math.log1p(row.waiting) / most)}%` : '0';
-    write(count, !row.each ? '' : row.note || number(row.waiting));
-    mark(count, 'state-word', row.note);
+    write(count, row.each ? number(row.waiting) : '');
+    mark(node, 'vacant', !row.each);
   });
   pipes('pipe-in', rows.map((row) => {
     const share = !row.each ? 0 : row.n === LANES ? Math.max(0, 1 - some.reduce((sum, each) => sum + (each.share || 0), 0)) : row.each.share || 0;
@@ -319,6 +334,7 @@ function showSlots() {
     for (let i = 0; i < count && held.length < full; i++) held.push(`c${n}`);
   });
   while (held.length < full) held.push('rest');
+  mark($('slots'), 'few', squares <= 24);
   each($('slots'), Array.from({length: squares}, (_, n) => n), (n) => n, () => make('span', {class: 'slot'}), (node, n) => {
     node.className = `slot ${n < full ? `full ${held[n]}` : ''} ${n * per >= status.slots ? 'over' : ''}`;
   });
@@ -390,7 +406,7 @@ function showTenants(found) {
   });
   $('tenants-empty').hidden = found.length > 0;
   write($('tenants-empty'), at.match ? `No tenant that has, or lately had, tasks matches “${at.match}”.` : 'No tenant has tasks, or had some lately. Each appears here with its first task.');
-  write($('tenants-note'), held ? 'The order rests while you are in the table.' : `${number(found.length)} shown${at.status ? `; ${number(at.status.tenants)} have waiting tasks` : ''}.`);
+  write($('tenants-note'), held ? 'The order rests while you are in the table.' : `${number(found.length)} shown${at.status ? `; ${number(at.status.tenants)} have waiting tasks` : ''}. Share: bar, of what was delivered lately; line, what is due now.`);
 }
 
 // -- waits, settings, sub-queues
@@ -399,7 +415,7 @@ function showWaits(waits) {
   const bounds = ['1 ms', '3 ms', '10 ms', '30 ms', '0.1 s', '0.3 s', '1 s', '3 s', '10 s', '30 s', '100 s', '5 min', '17 min', '1 h', '3 h', 'more'];
   const most = Math.max(1, ...waits.counts), total = waits.counts.reduce((sum, count) => sum + count, 0);
   each($('waits'), waits.counts.map((count, n) => ({count, n})), (each) => each.n,
-    (each) => make('div', {class: 'column'}, make('i'), make('span', {}, bounds[each.n])), (node, {count, n}) => {
+    (each) => make('div', {class: 'column'}, make('i'), make('span', {}, each.n % 2 && each.n < 15 ? '' : bounds[each.n])), (node, {count, n}) => {
       node.firstChild.style.height = `${100 * count / most}%`;
       node.title = `${n === 15 ? 'more' : `up to ${bounds[n]}`}: ${number(count)} tasks`;
     });
