@@ -28,7 +28,7 @@ _ONCE = {'HELLO', 'AUTH', 'SELECT', 'INFO', 'CLIENT SETINFO', 'CLIENT SETNAME', 
          'SCRIPT LOAD', 'SCRIPT EXISTS', 'EVAL', 'SADD', 'SMEMBERS', 'declare', 'size', 'PSUBSCRIBE', 'SUBSCRIBE',
          'UNLOCK', 'LLEN', 'DEL'}
 #: By the clock, tasks or none.
-_CLOCK = {'PING', 'PUBLISH', 'lease', 'sweep', 'BLPOP'}
+_CLOCK = {'PING', 'PUBLISH', 'lease', 'note_waits', 'sweep', 'BLPOP'}
 #: The commands by which tasks come to a worker.
 _READS = {'XREADGROUP', 'XREAD', 'take', 'BRPOP', 'BZMPOP', 'XAUTOCLAIM'}
 #: Celery's own signs of life.

@@ -10,6 +10,9 @@ from .dead_letters import DeadLetters
 from .delayed import DelayedTasks
 from .errors import ConfigError
 from .observe import QueueStatus, TenantStatus, Why
+from .observe.status import status_of
+from .observe.tenants import tenants_of
+from .observe.why import why_not_here, why_task, why_tenant
 from .options import Options
 from .overrides import overrides, stored_as
 from .path import parse_path
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
     from .store import Store
 
 __all__ = ('setup', 'control', 'Control')
+
+#: Called with how many were looked at, and of how many.
+Progress = Callable[[int, int], None]
 
 
 def setup(app: Celery, qos: Optional[QoS] = None, queues: Optional[Mapping[str, QoS]] = None) -> None:
@@ -142,24 +148,43 @@ class Control:
 
     def status(self, queue: Optional[str] = None) -> QueueStatus:
         """The queue at a glance, in a few commands, however many tenants there are."""
-        raise NotImplementedError
+        with self._store() as store:
+            return status_of(store, self._queue(queue))
 
     def tenants(self, queue: Optional[str] = None, sort: str = 'waiting', top: Optional[int] = 20,
-                match: str = '', progress: Optional[Callable[[int, int], None]] = None) -> list[TenantStatus]:
+                match: str = '', progress: Optional[Progress] = None) -> list[TenantStatus]:
         """Tenants that have tasks waiting or in flight, or had some lately; the first ones in the order of `sort`.
 
+        All are looked at, some in a call.
+
         Arguments:
-            sort: one of `observe.SORTS`.
+            sort: one of `observe.SORTS`; the most comes first, names go by the alphabet.
             top: how many; None for all, which takes memory for all.
             match: a glob that their keys, joined by ``/``, must match.
             progress: called now and then with how many were looked at, and of how many.
         """
-        raise NotImplementedError
+        with self._store() as store:
+            return tenants_of(store, self._queue(queue), sort, top, match, progress)
 
-    def why(self, subject: Any, queue: Optional[str] = None,
-            progress: Optional[Callable[[int, int], None]] = None) -> Why:
-        """Why the task of this id, or the tenant of this key, waits, or what became of it."""
-        raise NotImplementedError
+    def why(self, subject: Any, queue: Optional[str] = None, kind: Optional[str] = None,
+            progress: Optional[Progress] = None, timeout: float = 1.0) -> Why:
+        """Why the task of this id, or the tenant of this key, waits, or what became of it.
+
+        Arguments:
+            kind: ``task`` or ``tenant``; by default a tenant that is known, else a task.
+            progress: as of `tenants`; to look for a task, all that wait may have to be looked at.
+            timeout: seconds in which workers may tell of a task that is in no queue.
+        """
+        with self._store() as store:
+            name = self._queue(queue)
+            if kind != 'task':
+                why = why_tenant(store, name, subject)
+                if why.state != 'unknown' or kind == 'tenant' or not isinstance(subject, str):
+                    return why
+            why = why_task(store, name, subject, progress or (lambda looked, of: None))
+        if why.state == 'unknown':
+            why = why_not_here(self.app, subject, timeout) or why
+        return why
 
     def _queue(self, queue: Optional[str]) -> str:
         return queue or self.app.conf.task_default_queue

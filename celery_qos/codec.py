@@ -10,7 +10,8 @@ from kombu.utils.json import JSONEncoder, loads
 
 from .store import Delivery, Tracked
 
-__all__ = ('encode', 'decode', 'object_of', 'time_of', 'due_ms', 'tracked', 'delivery_tag', 'parse_delivery_tag')
+__all__ = ('encode', 'decode', 'object_of', 'time_of', 'due_ms', 'tracked', 'enqueued_ms', 'delivery_tag',
+           'parse_delivery_tag')
 
 #: One for all: `kombu.utils.json.dumps` makes one for each call, which takes a third of its time.
 _dumps = JSONEncoder().encode
@@ -117,6 +118,16 @@ def tracked(delivery: Delivery) -> Optional[Tracked]:
     sub_queue, tenant, cost = (
         fields.get(name, b'').decode(errors='replace') for name in (b'sub', b'tenant', b'tracked'))
     return Tracked(delivery.entry_id, sub_queue, tenant, cost)
+
+
+def enqueued_ms(delivery: Delivery) -> int:
+    """When the task was published, or the time that it had been delayed to, in ms of the server's clock."""
+    for text in delivery.fields.get(b'due'), delivery.fields.get(b'enqueued'):
+        ms = text.partition(b'-')[0] if text else b''
+        if ms.isdigit() and len(ms) < 16:
+            return int(ms)
+    # It went straight to egress; once it is delivered again, it has the field.
+    return int(delivery.entry_id.rpartition(':')[2].partition('-')[0])
 
 
 def delivery_tag(queue: str, entry_id: str) -> str:

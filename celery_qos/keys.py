@@ -5,8 +5,8 @@ Every key of a queue's shard starts with the same hash tag, so that the shard li
 
 __all__ = ('GROUP', 'PART', 'ROOT', 'namespace', 'settings', 'egress', 'leases', 'slots', 'state', 'waiting', 'parked',
            'lendable', 'woken', 'moving', 'in_flight', 'tokens', 'averages', 'delayed', 'delayed_tasks', 'discarded',
-           'dead', 'published', 'sweepers', 'bell', 'transient', 'ready', 'finish', 'owing', 'aside', 'running',
-           'tenant_stream', 'tenant_id')
+           'dead', 'published', 'waits', 'sweepers', 'bell', 'transient', 'ready', 'finish', 'owing', 'aside',
+           'running', 'tenant_stream', 'tenant_id')
 
 #: The consumer group on egress that all workers belong to.
 GROUP = 'workers'
@@ -114,6 +114,16 @@ def dead(ns: str) -> str:
 def published(ns: str, turn: int) -> str:
     """Hash: ids of messages that were published lately. Two of them take turns, and expire."""
     return f'{ns}:published:{turn}'
+
+
+def waits(ns: str, minute: int) -> str:
+    """Hash: how long tasks waited that were delivered in this minute of the server's clock, in buckets; expires.
+
+    `since`: when the first of them was noted, in ms. ``<bucket>|<id>``: how many tasks of the tenant, of the sub-queue
+    (its name) or of the whole queue (`ROOT`) waited so long. ``ms|<id>``: for how long those of the latter two waited
+    together.
+    """
+    return f'{ns}:waits:{minute}'
 
 
 def sweepers(ns: str) -> str:

@@ -410,4 +410,5 @@ class Reader:
                          delivery.queue, delivery.entry_id, exc)
             self._channel.bury(tag, f'malformed: {exc}')
             return None
+        self._channel.member.waits.note(delivery)
         return raw

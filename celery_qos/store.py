@@ -14,6 +14,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from . import keys
 from .checks import hint
+from .clock import ServerClock
 from .errors import ConfigError, QueueFull, SchemaMismatch, UnsupportedServer
 from .notices import Notices
 from .publication import Publication
@@ -30,6 +31,8 @@ MINIMUM_SERVER = (6, 2)
 IDS_PER_CALL = 40
 #: The same where the server has more to do for each.
 _SLOW_IDS_PER_CALL = 12
+#: Counts of waits per call.
+WAITS_PER_CALL = 200
 #: So often a worker has what one call left over done, before it leaves it to the sweep.
 _MOST_ROUNDS = 100
 #: Seconds for which the server holds a wait for the bell, and by which its reply may be late.
@@ -124,6 +127,8 @@ class Store:
         self._namespaces: dict[str, str] = {}
         #: Queue to its number of streams of egress, as the server said last.
         self._streams: dict[str, int] = {}
+        #: What leases tell of the server's clock.
+        self.clock = ServerClock()
         self._notices = Notices()
         #: What waits for the bells of these keys, since when.
         self._bell: Any = None
@@ -146,7 +151,7 @@ class Store:
         names = 'host', 'port', 'path', 'db', 'username', 'service_name'
         return self.prefix, *(str(options.get(name)) for name in names)
 
-    def _run(self, name: str, queue: str, *args):
+    def run(self, name: str, queue: str, *args):
         try:
             return script(name)(self.client, [self.namespace(queue)], *args)
         except (ReadOnlyError, WritesRefused):
@@ -200,15 +205,15 @@ class Store:
         pairs = [part for pair in (settings or {}).items() for part in pair]
         left = _WAITS
         while left == _WAITS:
-            stored, streams, left, *contradicted = self._run(
+            stored, streams, left, *contradicted = self.run(
                 'declare', queue, SCHEMA_VERSION, fingerprint, json.dumps(structure or {}), int(force), *pairs)
         if stored.decode() != SCHEMA_VERSION:
             raise SchemaMismatch(queue, stored.decode(), SCHEMA_VERSION)
         self._streams[queue] = streams
         if contradicted:
-            raise ConfigError(_contradiction(queue, _options(contradicted[0]) or {}, structure or {}))
+            raise ConfigError(_contradiction(queue, options_of(contradicted[0]) or {}, structure or {}))
         while left:
-            left = self._run('fill', queue)
+            left = self.run('fill', queue)
 
     def is_configured(self, queue: str) -> bool:
         """Whether any process's config of it is stored."""
@@ -221,18 +226,18 @@ class Store:
     def share_streams(self, other: Store) -> None:
         """Have this store and `other`, of the same database, know what either is told."""
         other._streams.update(self._streams)
-        self._streams = other._streams
+        self._streams, self.clock = other._streams, other.clock
 
     def size(self, queue: str) -> Optional[int]:
         """Tasks that no worker holds yet, or None where there is no such queue."""
-        size = self._run('size', queue)
+        size = self.run('size', queue)
         return None if size < 0 else size
 
     def purge(self, queue: str) -> int:
         """Delete the tasks that no worker holds yet; returns how many."""
         total, done = 0, 0
         while not done:
-            purged, done = self._run('purge', queue)
+            purged, done = self.run('purge', queue)
             total += purged
         return total
 
@@ -241,7 +246,7 @@ class Store:
         if if_unused and self.client.exists(keys.slots(self.namespace(queue))):
             return False
         self.purge(queue)
-        return bool(self._run('delete', queue, int(if_unused)))
+        return bool(self.run('delete', queue, int(if_unused)))
 
     # -- tasks
 
@@ -305,7 +310,7 @@ class Store:
 
     def settle(self, queue: str, ids: Iterable[str]) -> int:
         """Remove finished tasks from egress and dispatch; returns how many were there."""
-        return sum(self._run('settle', queue, *some) for some in _batches(ids))
+        return sum(self.run('settle', queue, *some) for some in batches(ids))
 
     def settle_command(self, queue: str, ids: list[str]) -> list:
         """As `settle`, for who sends it by themselves: at most `IDS_PER_CALL`. A server may not know the script yet."""
@@ -317,23 +322,23 @@ class Store:
         Arguments:
             lease_seconds: of the lease that a consumer gets which has none any more.
         """
-        return sum(self._run('started', queue, consumer, _ms(lease_seconds), *[
+        return sum(self.run('started', queue, consumer, _ms(lease_seconds), *[
             part for task in some for part in (task.entry_id, task.sub_queue, task.tenant)])
-            for some in _batches(tasks, _SLOW_IDS_PER_CALL))
+            for some in batches(tasks, _SLOW_IDS_PER_CALL))
 
     def finished(self, queue: str, consumer: str, tasks: Iterable[Tracked]) -> int:
         """Tracked tasks have ended, whether acknowledged before or not; dispatches. Returns how many were in flight."""
-        return sum(self._run('finished', queue, consumer, *[
+        return sum(self.run('finished', queue, consumer, *[
             part for task in some for part in (
                 task.entry_id, task.sub_queue, task.tenant, task.cost, '' if task.seconds is None else task.seconds)])
-            for some in _batches(tasks, _SLOW_IDS_PER_CALL))
+            for some in batches(tasks, _SLOW_IDS_PER_CALL))
 
     def requeue(self, queue: str, ids: Iterable[str], counted: bool) -> int:
         """Put delivered tasks back into egress; `counted` where the delivery failed, so that the task is a dead letter
         when that was too often. Returns how many went back."""
         total = 0
-        for some in _batches(ids):
-            moved, died = self._run('requeue', queue, int(counted), *some)
+        for some in batches(ids):
+            moved, died = self.run('requeue', queue, int(counted), *some)
             total += moved
             self._note_dead(queue, died)
         return total
@@ -346,12 +351,12 @@ class Store:
 
     def bury(self, queue: str, ids: Iterable[str], reason: str) -> int:
         """Put delivered tasks among the dead letters; returns how many were there."""
-        return sum(self._run('bury', queue, reason, *some) for some in _batches(ids))
+        return sum(self.run('bury', queue, reason, *some) for some in batches(ids))
 
     def get(self, queue: str, consumer: str, slots: int, lease_seconds: float) -> Optional[Delivery]:
         """Deliver one task without waiting. `slots`: the consumer's, with one for this task."""
         for _ in range(_MOST_ROUNDS):
-            entry = self._run('get', queue, consumer, slots, _ms(lease_seconds))
+            entry = self.run('get', queue, consumer, slots, _ms(lease_seconds))
             if entry != []:
                 break
         return entry and _delivery(queue, entry[0].decode(), entry[1])
@@ -359,7 +364,7 @@ class Store:
     def waiting(self, queue: str) -> dict[str, int]:
         """Tasks that wait in tenants' streams, by tenant; where there are sub-queues, by ``sub-queue:tenant``."""
         found: Any = self.client.hgetall(keys.waiting(self.namespace(queue)))
-        ids = {_text(each): int(count) for each, count in found.items() if b':' in each and count.isdigit()}
+        ids = {to_text(each): int(count) for each, count in found.items() if b':' in each and count.isdigit()}
         return {each.removeprefix(':'): count for each, count in ids.items()}
 
     # -- tasks that wait for their time
@@ -367,21 +372,24 @@ class Store:
     def delayed(self, queue: str, after: tuple[str, int | str] = ('', ''), count: int = 100) -> list[Delayed]:
         """The delayed tasks past the one of this place and due time, the earliest first."""
         place, due = after
-        return [Delayed(_text(place), int(due), _text(tenant), _text(sub_queue), _fields(flat))
-                for place, due, tenant, sub_queue, *flat in self._run('delayed', queue, _bytes(place), due, count)]
+        return [_delayed(*row) for row in self.run('delayed', queue, to_bytes(place), due, count)]
+
+    def delayed_by_id(self, queue: str, task_id: str) -> list[Delayed]:
+        """The delayed tasks of this id; more than one where a task is published again under its id."""
+        return [_delayed(*row) for row in self.run('due', queue, task_id)]
 
     def count_delayed(self, queue: str) -> int:
         return self.client.zcard(keys.delayed(self.namespace(queue)))
 
     def cancel(self, queue: str, task_ids: Iterable[str]) -> list[str]:
         """Have delayed tasks not run; returns the ids of those that were there."""
-        return [task_id.decode() for some in _batches(task_ids, _SLOW_IDS_PER_CALL)
-                for task_id in self._run('cancel', queue, *some)]
+        return [task_id.decode() for some in batches(task_ids, _SLOW_IDS_PER_CALL)
+                for task_id in self.run('cancel', queue, *some)]
 
     def take_discarded(self, queue: str, count: int) -> list[Delivery]:
         """Take tasks that expired or were cancelled; who takes them tells Celery."""
         return [_delivery(queue, entry_id.decode(), flat)
-                for entry_id, flat in self._run('take_discarded', queue, count)]
+                for entry_id, flat in self.run('take_discarded', queue, count)]
 
     # -- dead letters
 
@@ -406,7 +414,7 @@ class Store:
 
     def exhume(self, queue: str, ids: Iterable[str], again: bool) -> int:
         """Take dead letters out, `again` to have them delivered; returns how many were there."""
-        return sum(self._run('exhume', queue, int(again), *some) for some in _batches(ids, _SLOW_IDS_PER_CALL))
+        return sum(self.run('exhume', queue, int(again), *some) for some in batches(ids, _SLOW_IDS_PER_CALL))
 
     # -- workers
 
@@ -422,19 +430,21 @@ class Store:
             Whether it had no lease before; and, where `slots` is 0, how many tasks it has not settled (with none
             left its lease is given up).
         """
-        new, unsettled, self._streams[queue], left = self._run(
+        began = monotonic()
+        new, unsettled, self._streams[queue], left, now_ms = self.run(
             'lease', queue, consumer, slots, _ms(lease_seconds), '' if suspects is None else suspects)
+        self.clock.set(now_ms, began, monotonic())
         for _ in range(_MOST_ROUNDS):
             if not left:
                 break
-            left = self._run('fill', queue)
+            left = self.run('fill', queue)
         return bool(new), unsettled
 
     def release(self, queue: str, consumer: str) -> int:
         """A consumer leaves for good; returns how many tasks it handed back."""
         total, done = 0, 0
         while not done:
-            moved, done = self._run('release', queue, consumer)
+            moved, done = self.run('release', queue, consumer)
             total += moved
         return total
 
@@ -442,10 +452,21 @@ class Store:
         """Deliver again what `consumer` was sent and does not hold; returns how many."""
         total, after, names = 0, '', list(held)
         while True:
-            moved, last = self._run('reclaim', queue, consumer, after, *names)
+            moved, last = self.run('reclaim', queue, consumer, after, *names)
             total, after = total + moved, last.decode()
             if not after:
                 return total
+
+    def note_waits(self, queue: str, counts: Mapping[tuple[bytes, Union[int, str]], int], seconds: float) -> None:
+        """Add up how long tasks waited that were delivered; at most `WAITS_PER_CALL` counts.
+
+        Arguments:
+            counts: to how many, the id of a tenant, the name of a sub-queue, or `keys.ROOT` for the whole queue, and
+                the bucket that their waits belong to; or 'ms', to the sum of the waits.
+            seconds: in which they were gathered.
+        """
+        self.run('note_waits', queue, _ms(seconds), *[
+            part for (of, bucket), count in counts.items() for part in (of, bucket, count)])
 
     # -- sweep loops
 
@@ -455,12 +476,12 @@ class Store:
         Arguments:
             sweeper: name of the loop, which has the right to sweep for `lease_seconds` more.
         """
-        holds, *reply = self._run('sweep', queue, _ms(lease_seconds), sweeper)
+        holds, *reply = self.run('sweep', queue, _ms(lease_seconds), sweeper)
         if not holds:
             return Sweep(False)
         moved, due_ms, idle_threshold, idle_timeout_ms, discarded, *flat = reply
         parts = iter(flat)
-        recoveries = tuple(Recovery(_text(consumer), tasks, died, bool(done))
+        recoveries = tuple(Recovery(to_text(consumer), tasks, died, bool(done))
                            for consumer, tasks, died, done in zip(parts, parts, parts, parts))
         self._note_dead(queue, sum(recovery.died for recovery in recoveries))
         return Sweep(True, moved, None if due_ms < 0 else due_ms, idle_threshold, idle_timeout_ms / 1000, discarded,
@@ -526,10 +547,10 @@ class Store:
                  for part in (name, '' if value is FORGET else json.dumps(value))]
         done = _WAITS
         while done == _WAITS:
-            done, *rest = self._run('set', queue, of, *pairs)
+            done, *rest = self.run('set', queue, of, *pairs)
         left = rest[0] if rest else 0
         while left:
-            left = self._run('fill', queue)
+            left = self.run('fill', queue)
         return bool(done)
 
     def settings(self, queue: str, of: str) -> dict[str, Any]:
@@ -538,7 +559,7 @@ class Store:
         if of.startswith('tenant:') and keys.PART not in of:
             fields += ['default', 'set:default']
         found: Any = self.client.hmget(keys.settings(self.namespace(queue)), fields)
-        own, overrides, *defaults = map(_options, found)
+        own, overrides, *defaults = map(options_of, found)
         if own is None:
             own = {name: value for each in defaults if each for name, value in each.items()}
         return {**own, **(overrides or {})}
@@ -553,7 +574,7 @@ class Store:
         found: Any = self.client.hgetall(keys.settings(self.namespace(queue)))
         counts = {}
         for field, value in found.items():
-            kind, _, rest = _text(field).partition(':')
+            kind, _, rest = to_text(field).partition(':')
             if kind == 'count' and value.isdigit():
                 on_full, _, sub_queue = rest.partition(':')
                 counts[on_full, sub_queue] = int(value)
@@ -651,24 +672,28 @@ FORGET = object()
 
 
 def _delivery(queue: str, name: str, flat: list[bytes]) -> Delivery:
-    return Delivery(queue, name, _fields(flat))
+    return Delivery(queue, name, fields_of(flat))
 
 
-def _fields(flat: list[bytes]) -> dict[bytes, bytes]:
+def _delayed(place: bytes, due: bytes, tenant: bytes, sub_queue: bytes, *flat: bytes) -> Delayed:
+    return Delayed(to_text(place), int(due), to_text(tenant), to_text(sub_queue), fields_of(list(flat)))
+
+
+def fields_of(flat: list[bytes]) -> dict[bytes, bytes]:
     pairs = iter(flat)
     return dict(zip(pairs, pairs))
 
 
-def _text(value: bytes) -> str:
-    """Text that `_bytes` makes the same bytes of, whoever wrote them."""
+def to_text(value: bytes) -> str:
+    """Text that `to_bytes` makes the same bytes of, whoever wrote them."""
     return value.decode(errors='surrogateescape')
 
 
-def _bytes(value: str) -> bytes:
+def to_bytes(value: str) -> bytes:
     return value.encode(errors='surrogateescape')
 
 
-def _options(text: Optional[bytes]) -> Optional[dict[str, Any]]:
+def options_of(text: Optional[bytes]) -> Optional[dict[str, Any]]:
     """None where there are none; as in the scripts, what is no JSON object counts as not said."""
     try:
         value = json.loads(text or b'')
@@ -681,7 +706,7 @@ def _ms(seconds: float) -> int:
     return int(seconds * 1000)
 
 
-def _batches(items: Iterable[Any], size: int = IDS_PER_CALL) -> Iterator[list]:
+def batches(items: Iterable[Any], size: int = IDS_PER_CALL) -> Iterator[list]:
     rest = iter(items)
     while some := list(islice(rest, size)):
         yield some

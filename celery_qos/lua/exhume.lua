@@ -5,8 +5,8 @@
 settings.load_settings()
 fair.check_types()
 -- What was true of the delivery only.
-local FORGOTTEN = {reason = true, deliveries = true, redelivered = true, enqueued = true, tracked = true, sub = true,
-  priority = true}
+local FORGOTTEN = {reason = true, deliveries = true, redelivered = true, enqueued = true, due = true, tracked = true,
+  sub = true, priority = true}
 local found, stuck = 0, nil
 for i = 2, #ARGV do
   local letter = redis.call('XRANGE', keys.DEAD, ARGV[i], ARGV[i])[1]

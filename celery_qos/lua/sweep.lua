@@ -64,6 +64,11 @@ for _, place in ipairs(delayed.due(now, work.room(work.DUE))) do
   if bytes > MOST_BYTES then break end
   local task, size = delayed.at(place)
   bytes = bytes + (size or 0)
+  if task then
+    -- It waits since then, however late the sweep is: all workers may have been away.
+    task.fields[#task.fields + 1] = 'due'
+    task.fields[#task.fields + 1] = string.format('%d', task.due)
+  end
   -- A key that is no stream takes no task: an error here would stop all that are due.
   if task and not admit.again(task.tenant, task.priority, task.named, task.percent, task.fields) then
     dead.add('malformed: the key of its stream holds something else', task.fields)

@@ -19,6 +19,7 @@ from . import native
 from .lease import Lease, keep_nothing
 from .settler import Settler
 from .sweep import Sweeper
+from .waits import WaitMeter
 
 __all__ = ('Member', 'member_of')
 
@@ -40,6 +41,7 @@ class Member:
         self.pid = os.getpid()
         self.store = new_store()
         self.settler = Settler(self.store)
+        self.waits = WaitMeter(self.store.clock)
         self._config = config
         self._name = f'{socket.gethostname()}:{self.pid}:{uuid4().hex[:8]}'
         self._leases: list[Lease] = []
@@ -92,6 +94,8 @@ class Member:
         if self.pid == os.getpid():
             self.settler.flush(last=True)
             self._sweeper.leave(self.store)
+            if not self._away:
+                self.waits.flush(self.store, last=True)
             for lease in self._leases:
                 if lease.queues:
                     lease.give_up()
@@ -110,6 +114,7 @@ class Member:
                     logger.info('Redis takes renewals of the leases of %s again', self._name)
                     self._rest(self._renew_at)
                     continue
+                self.waits.flush(self._thread_store)
             if self._try(self._sweep):
                 self._try(self._wait)
 

@@ -48,6 +48,10 @@ class Ledger:
         for mark in marks:
             self._book.set(f'go:{mark}', 1)
 
+    def tell(self, command: str, *args: Any) -> None:
+        """Call this method of `app.control` until a worker answers: one that has just started is deaf for a moment."""
+        until(lambda: getattr(self.app.control, command)(*args, reply=True, limit=1))
+
     @contextmanager
     def publishing(self):
         """Many sends, one producer."""
@@ -69,10 +73,11 @@ class Ledger:
         return self.marks(event)
 
     def stray_keys(self, queue: str = 'celery') -> list[str]:
-        """Keys of the queue that an idle one must not have; what remembers publications expires."""
+        """Keys of the queue that an idle one must not have; what remembers publications, and waits, expires."""
         ns = keys.namespace(queue)
         kept = keys.settings(ns), keys.published(ns, 0), keys.published(ns, 1)
-        return sorted(key.decode() for key in self.redis.scan_iter(f'{ns}:*') if key.decode() not in kept)
+        found = [key.decode() for key in self.redis.scan_iter(f'{ns}:*')]
+        return sorted(key for key in found if key not in kept and not key.startswith(keys.waits(ns, '')))
 
     def until_idle(self, queue: str = 'celery') -> None:
         """Until nothing waits and nothing is in flight."""

@@ -6,10 +6,10 @@ import pytest
 from tests.until import until
 
 from .ledger import Ledger
-from .test_pools import POOLS
+from .pools import EVERY_POOL
 
 
-@pytest.mark.parametrize('pool', [name for name in POOLS if name != 'solo'])
+@pytest.mark.parametrize('pool', [pool for pool in EVERY_POOL if 'solo' not in (pool, *getattr(pool, 'values', ()))])
 def test_acks_wait_for_no_running_task(server, redis, pool):
     """Acks that wait for others go nevertheless while what was acknowledged runs, and the rest waits for its end."""
     if pool in ('gevent', 'eventlet'):

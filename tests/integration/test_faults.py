@@ -9,8 +9,8 @@ from celery_qos import keys
 
 from ..until import until
 from .ledger import Ledger
+from .pools import POOLS
 
-POOLS = ['prefork', 'solo', 'threads', 'gevent']
 NS = keys.namespace('celery')
 SHORT_LEASE = {'broker_transport_options': {'qos': {'lease_seconds': 2}}}
 

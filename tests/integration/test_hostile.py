@@ -15,8 +15,8 @@ from celery_qos import keys
 
 from ..until import until
 from .ledger import Ledger
+from .pools import POOLS
 
-POOLS = ['prefork', *(pytest.param(pool, marks=pytest.mark.once) for pool in ('threads', 'solo', 'gevent'))]
 NS = keys.namespace('celery')
 TASK = 'tests.integration.apps.ledger.early'
 SECRET = 'SECRET'

@@ -62,7 +62,7 @@ def test_slots_follow_pool_grow_and_shrink(server):
     ledger = Ledger(server)
     with ledger.worker('prefork', 2):
         assert slots(ledger) == 8
-        ledger.app.control.pool_grow(2)
+        ledger.tell('pool_grow', 2)
         until(lambda: slots(ledger) == 16)
         # Celery refuses as long as a new process has not reported that it is idle.
         until(lambda: 'ok' in str(ledger.app.control.pool_shrink(1, reply=True, limit=1)))
@@ -73,22 +73,22 @@ def test_slots_follow_autoscale(server):
     ledger = Ledger(server)
     with ledger.worker('prefork', 1, ('--autoscale=4,1',)):
         assert slots(ledger) == 16
-        ledger.app.control.autoscale(2, 1)
-        ledger.app.control.autoscale(6, 5)
+        ledger.tell('autoscale', 2, 1)
+        ledger.tell('autoscale', 6, 5)
         until(lambda: slots(ledger) > 16, what='more slots')
 
 
 def test_a_cancelled_queue_gives_its_slots_back(server):
     ledger = Ledger(server)
     with ledger.worker('threads', 2):
-        ledger.app.control.cancel_consumer('celery')
+        ledger.tell('cancel_consumer', 'celery')
         until(lambda: slots(ledger) == 0)
         ledger.send('t', 'waits')
         assert server.client().hgetall(keys.waiting(NS)) == {b':t': b'1'}
-        ledger.app.control.add_consumer('celery')
+        ledger.tell('add_consumer', 'celery')
         until(lambda: slots(ledger) == 8)
         ledger.until('end', 1)
-        ledger.app.control.add_consumer('other')
+        ledger.tell('add_consumer', 'other')
         until(lambda: slots(ledger, 'other') == 8)
         ledger.send('t', 'other', queue='other')
         ledger.until('end', 2)
@@ -99,9 +99,9 @@ def test_a_queue_cancelled_while_its_tasks_run_keeps_their_lease(server):
     with ledger.worker('threads', 2), ledger.worker('threads', 2, ('-Q', 'other')):
         ledger.send('t', 'long', seconds=5, task='late')
         ledger.until('start', 1)
-        ledger.app.control.cancel_consumer('celery')
+        ledger.tell('cancel_consumer', 'celery')
         until(lambda: slots(ledger) == 0)
-        ledger.app.control.add_consumer('celery')
+        ledger.tell('add_consumer', 'celery')
         ledger.until('end', 1)
         ledger.until_idle()
     assert len(ledger.marks('start')) == 1
@@ -147,7 +147,7 @@ def test_inspect_and_control(server, pool):
         active = inspect.active()[worker.name]
         assert len(active) == 2 and active[0]['args'][0] == 't'
         revoked = until(lambda: inspect.reserved()[worker.name])[-1]['id']
-        ledger.app.control.revoke(revoked)
+        ledger.tell('revoke', revoked)
         until(lambda: revoked in inspect.revoked()[worker.name])
         stats = inspect.stats()[worker.name]
         assert stats['prefetch_count'] == 8

@@ -6,11 +6,10 @@ from collections import Counter
 import pytest
 
 from .ledger import Ledger
+from .pools import EVERY_POOL
 
-POOLS = ['prefork', 'solo', 'threads', 'gevent', 'eventlet']
 
-
-@pytest.fixture(params=POOLS)
+@pytest.fixture(params=EVERY_POOL)
 def pool(request):
     if request.param in ('gevent', 'eventlet'):
         pytest.importorskip(request.param)

@@ -16,12 +16,12 @@ from celery_qos.embedded import EmbeddedRedis
 from ..until import until
 from .ledger import Ledger
 from .logs import ours
+from .pools import POOLS
 from .proxy import Proxy
 from .workers import Worker
 
 pytestmark = pytest.mark.once
 
-POOLS = ['prefork', 'threads', 'solo', 'gevent']
 NS = keys.namespace('celery')
 PASSWORD = 's3cret'
 SHORT_LEASE = {'broker_transport_options': {'qos': {'lease_seconds': 2}}}

@@ -22,7 +22,7 @@ NAMES = sorted(USED - CONSTANTS - PREFIXES)
 
 #: Keys of a node, of a stream or of a consumer.
 FUNCTIONS = {'ready': keys.ready, 'finish': keys.finish, 'owing': keys.owing, 'aside': keys.aside,
-             'egress': keys.egress, 'running': keys.running, 'tenant_stream': keys.tenant_stream}
+             'waits': keys.waits, 'egress': keys.egress, 'running': keys.running, 'tenant_stream': keys.tenant_stream}
 
 
 def spelled_by_lua(redis, ns: str, expression: str) -> str:
@@ -43,7 +43,7 @@ def test_both_spell_them_alike(redis, name, queue):
 
 @pytest.mark.parametrize('name, argument', [
     *[(name, node) for name in ('ready', 'finish', 'owing') for node in (keys.ROOT, '', 'high', ':a', 'high:a\x1fb')],
-    ('egress', 0), ('egress', 1), ('egress', 12), ('running', 'w')])
+    ('egress', 0), ('egress', 1), ('egress', 12), ('waits', 29_000_000), ('running', 'w')])
 def test_both_spell_those_of_something_alike(redis, name, argument):
     ns = keys.namespace('q')
     value = argument if isinstance(argument, int) else f"'{argument}'"
@@ -97,7 +97,7 @@ def test_no_two_keys_are_the_same():
     spelled += [kind(ns, node) for kind in (keys.ready, keys.finish, keys.owing) for node in nodes]
     spelled += [keys.egress(ns, 1), keys.published(ns, 0), keys.published(ns, 1)]
     spelled += [keys.aside(ns, kind, node) for kind in ('ready', 'finish', 'owing') for node in nodes]
-    spelled += [keys.running(ns, 'w')]
+    spelled += [keys.running(ns, 'w'), keys.waits(ns, 1)]
     assert len(set(spelled)) == len(spelled)
 
 

@@ -24,6 +24,10 @@ function keys.egress(stream)
   return stream == 0 and NS .. ':egress' or NS .. ':egress:' .. stream
 end
 
+function keys.waits(minute)
+  return string.format('%s:waits:%d', NS, minute)
+end
+
 function keys.running(consumer)
   return NS .. ':running:' .. consumer
 end

@@ -1,0 +1,176 @@
+"""The half of the waist that only looks: what is in a queue, some at a time; nothing here changes anything."""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Optional
+
+from redis.exceptions import ResponseError
+
+from . import keys
+from .store import Store, batches, fields_of, options_of, to_bytes, to_text
+
+__all__ = ('Look', 'Glance', 'Found')
+
+#: Accounts that are read in one command, and entries that one call looks at.
+_IDS_PER_SCAN, _ENTRIES_PER_LOOK = 1000, 50
+
+
+class Glance(NamedTuple):
+    """A queue at one moment; counts of tasks but for `slots`, `accounts` and `parked`."""
+
+    #: By the server's clock.
+    now_ms: int
+    algorithm: str
+    slots: int
+    egress: int
+    idle_slots: int
+    waiting: int
+    delayed: int
+    dead: int
+    #: Ids in the scheduling tree that have waiting tasks: tenants, sub-queues, and what is between.
+    accounts: int
+    parked: int
+    #: Consumer to its slots, the tasks that it holds, and the end of its lease in ms.
+    consumers: Mapping[str, tuple[int, int, int]]
+
+
+class Found(NamedTuple):
+    """A task that was looked for."""
+
+    entry_id: str
+    #: How many entries of the stream are older.
+    before: int
+    #: Without the body.
+    fields: dict[bytes, bytes]
+
+
+class Look:
+    """Reads the queues of a `Store`. Of what the user may not read, redis-py raises `NoPermissionError`."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def glance(self, queue: str) -> Glance:
+        """Numbers of the queue, all of one moment."""
+        now, algorithm, *rest = self._store.run('glance', queue)
+        flat = rest.pop()
+        parts = iter(flat)
+        consumers = {to_text(name): (slots, delivered, end)
+                     for name, slots, delivered, end in zip(parts, parts, parts, parts)}
+        return Glance._make([now, algorithm.decode(), *rest, consumers])
+
+    def waiting_ids(self, queue: str) -> Iterator[tuple[str, int]]:
+        """Ids in the scheduling tree, with how many tasks wait there: tenants and, without a colon, sub-queues.
+
+        Some commands for each thousand; an id may come twice where the queue is at work.
+        """
+        key = keys.waiting(self._store.namespace(queue))
+        for name, count in self._store.client.hscan_iter(key, count=_IDS_PER_SCAN):
+            if count.isdigit():
+                yield to_text(name), int(count)
+
+    def waiting_of(self, queue: str, ids: Sequence[str]) -> list[int]:
+        """How many tasks wait at each of these ids."""
+        return [_count(each) for some in batches(ids, _IDS_PER_SCAN)
+                for each in self._hmget(keys.waiting(self._store.namespace(queue)), some)]
+
+    def tracked_of(self, queue: str, subjects: Sequence[str]) -> list[Optional[int]]:
+        """How many tasks of each, ``tenant:<path>`` or ``sub:<name>``, are delivered or running; None where they are
+        not counted, or there are none."""
+        return [None if each is None else _count(each) for some in batches(subjects, _IDS_PER_SCAN)
+                for each in self._hmget(keys.in_flight(self._store.namespace(queue)), some)]
+
+    def weights_of(self, queue: str, paths: Sequence[str]) -> list[tuple[float, bool]]:
+        """The weight of each tenant, and whether it is paused."""
+        names = [name for path in paths for name in (f'tenant:{path}', f'set:tenant:{path}')]
+        found = [options_of(each) for each in self._hmget(keys.settings(self._store.namespace(queue)), names)]
+        default = self._store.settings(queue, 'default')
+        merged = [{**(default if own is None and keys.PART not in path else own or {}), **(overrides or {})}
+                  for path, own, overrides in zip(paths, found[::2], found[1::2])]
+        return [(options.get('weight') or 1.0, bool(options.get('paused'))) for options in merged]
+
+    def totals(self, queue: str, names: Sequence[str]) -> list[int]:
+        """These counters of the settings hash."""
+        return [_count(each) for each in self._hmget(keys.settings(self._store.namespace(queue)), names)]
+
+    def oldest(self, queue: str, ids: Iterable[str]) -> Iterator[int]:
+        """Since when, in ms of the server's clock, the oldest waiting task of each tenant's id waits; 0 for none."""
+        for some in batches(ids):
+            yield from self._store.run('oldest', queue, *map(to_bytes, some))
+
+    def held(self, queue: str) -> dict[str, int]:
+        """Tenant's id to its number of tasks in egress."""
+        counts: dict[str, int] = {}
+        for stream in range(self._store.streams(queue)):
+            after: Any = b''
+            while True:
+                after, *flat = self._store.run('held', queue, stream, after, _ENTRIES_PER_LOOK)
+                parts = iter(flat)
+                for name, count in zip(parts, parts):
+                    counts[to_text(name)] = counts.get(to_text(name), 0) + count
+                if not after:
+                    break
+        return counts
+
+    def find(self, queue: str, task_id: str, stream: str,
+             looked: Callable[[int], None] = lambda count: None) -> Optional[Found]:
+        """Look for a task in a stream of this queue, oldest entry first, some entries in a call.
+
+        Arguments:
+            stream: its key.
+            looked: is called with how many entries each call looked at.
+        """
+        name, after, before = stream.removeprefix(self._store.namespace(queue)), b'', 0
+        while True:
+            found, *rest = self._store.run('find', queue, task_id, to_bytes(name), after, _ENTRIES_PER_LOOK)
+            if found:
+                entry_id, count, *flat = rest
+                return Found(entry_id.decode(), before + count, fields_of(flat))
+            after, count = rest
+            before += count
+            looked(count)
+            if not after:
+                return None
+
+    def streams_of(self, queue: str, tenant_id: str) -> list[str]:
+        """Keys of the streams that a tenant's waiting tasks may be in, the most urgent first."""
+        sub_queue, _, path = tenant_id.partition(':')
+        return [keys.tenant_stream(self._store.namespace(queue), path, priority, sub_queue) for priority in range(10)]
+
+    def egress_streams(self, queue: str) -> list[str]:
+        return [keys.egress(self._store.namespace(queue), number) for number in range(self._store.streams(queue))]
+
+    def dead_stream(self, queue: str) -> str:
+        return keys.dead(self._store.namespace(queue))
+
+    def length(self, stream: str) -> int:
+        """0 where the key is no stream."""
+        try:
+            return self._store.client.xlen(stream)
+        except ResponseError:
+            return 0
+
+    def consumer_of(self, stream: str, entry_id: str) -> Optional[str]:
+        """Who was delivered the entry of egress; None where nobody was."""
+        try:
+            rows: Any = self._store.client.xpending_range(stream, keys.GROUP, entry_id, entry_id, 1)
+        except ResponseError:       # no such group, so nobody
+            return None
+        return to_text(rows[0]['consumer']) if rows else None
+
+    def parked_until(self, queue: str, node_id: str) -> Optional[float]:
+        """Until when a limit holds it back, in ms of the server's clock; infinite where no time ends that."""
+        return self._store.client.zscore(keys.parked(self._store.namespace(queue)), to_bytes(node_id))
+
+    def before(self, queue: str, node: str, node_id: str) -> Optional[int]:
+        """How many children of a node of the scheduling tree are served before this one; None where it is not ready."""
+        rank: Any = self._store.client.zrank(keys.ready(self._store.namespace(queue), node), to_bytes(node_id))
+        return rank
+
+    def _hmget(self, key: str, fields: Sequence[str]) -> list[Optional[bytes]]:
+        found: Any = self._store.client.hmget(key, [to_bytes(each) for each in fields]) if fields else []
+        return found
+
+
+def _count(value: Optional[bytes]) -> int:
+    return int(value) if value and value.isdigit() else 0

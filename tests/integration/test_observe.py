@@ -1,0 +1,176 @@
+"""What `celery_qos.control(app)` says of a queue at work, against what was done to it."""
+from __future__ import annotations
+
+import pytest
+from redis import Redis
+
+import celery_qos
+from celery_qos import QoS, SubQueue, Tenant, keys
+from celery_qos.errors import ConfigError
+from celery_qos.observe import SORTS
+from celery_qos.store import Publication, Store
+
+from ..until import until
+from .ledger import Ledger
+
+SUB_QUEUES = QoS('wrr', queues=(SubQueue('high', 100, 3), SubQueue('low', 100, 1)))
+
+
+def setup(ledger: Ledger, qos: QoS) -> celery_qos.app.Control:
+    celery_qos.setup(ledger.app, qos)
+    return celery_qos.control(ledger.app)
+
+
+def put(store: Store, tenants: int, each: int = 1) -> None:
+    """Many waiting tasks of many tenants, without a task's body."""
+    for first in range(0, tenants * each, 100):
+        names = [f't{number % tenants}' for number in range(first, min(first + 100, tenants * each))]
+        store.enqueue_all([Publication('celery', name, 0, {'tenant': name, 'headers': '{}'}) for name in names])
+
+
+def test_a_queue_without_anything(server):
+    status = celery_qos.control(Ledger(server).app).status()
+    assert (status.queue, status.algorithm, status.slots, status.egress, status.waiting) == ('celery', 'wrr', 0, 0, 0)
+    assert status.workers == status.sub_queues == () and not any(status.counts.values())
+    assert celery_qos.control(Ledger(server).app).tenants() == []
+
+
+def test_a_queue_at_work(server):
+    ledger = Ledger(server, {'worker_prefetch_multiplier': 1})
+    control = setup(ledger, QoS(tenants={'gold': Tenant(weight=3)}))
+    with ledger.worker('threads', 1) as worker:
+        ledger.send('busy', 'held', task='held_late', task_id='runs')
+        ledger.until('start', 1)
+        for number in range(5):
+            ledger.send('busy', f'{number}', task_id=f'busy-{number}')
+        ledger.send('gold', 'gold', task_id='gold')
+        ledger.send('gold', 'later', countdown=3600, task_id='later')
+        control.set_tenant('still', paused=True)
+        ledger.send('still', 'still', task_id='paused')
+
+        status = control.status()
+        assert (status.slots, status.egress, status.waiting, status.delayed, status.dead) == (1, 1, 7, 1, 0)
+        assert (status.tenants, status.idle_slots) == (3, 0)
+        seen, = status.workers
+        assert (seen.slots, seen.delivered) == (1, 1) and 0 < seen.lease <= 15
+
+        tenants = {each.tenant: each for each in control.tenants()}
+        assert [tenants[name].waiting for name in ('busy', 'gold', 'still')] == [5, 1, 1]
+        assert [tenants[name].in_flight for name in ('busy', 'gold', 'still')] == [1, 0, 0]
+        assert tenants['gold'].weight == 3 and tenants['still'].paused
+        assert tenants['gold'].entitlement == 3 / 5 and tenants['busy'].entitlement == 1 / 5
+        assert 0 <= tenants['gold'].wait <= tenants['busy'].wait < 30
+        assert [each.tenant for each in control.tenants(sort='wait', top=1)] == ['busy']
+        assert [each.tenant for each in control.tenants(sort='in_flight', top=1)] == ['busy']
+        assert [each.tenant for each in control.tenants(sort='tenant', top=2)] == ['busy', 'gold']
+        assert [each.tenant for each in control.tenants(match='[gs]*', sort='tenant')] == ['gold', 'still']
+        with pytest.raises(ConfigError, match="'wating' is unknown; did you mean 'waiting'"):
+            control.tenants(sort='wating')
+
+        def why(subject, **options):
+            found = control.why(subject, **options)
+            return found.state, found.sentence
+
+        assert why('runs')[0] == 'running' and 'delivered to' in why('runs')[1]
+        state, sentence = why('busy-3')
+        assert state == 'waiting' and 'behind 3 tasks of its own tenant' in sentence
+        assert 'the only slot is taken, and its turn' in sentence
+        assert why('later')[0] == 'delayed' and 'in 59 min' in why('later')[1]
+        assert why('paused') == ('paused', "task paused of tenant 'still' waits: tenant 'still' is paused")
+        assert why('still') == ('paused', "tenant 'still': 1 task waits: tenant 'still' is paused")
+        assert why('busy')[0] == 'waiting' and "tenant 'busy': 5 tasks wait" in why('busy')[1]
+        assert why('gold', kind='task')[0] == 'waiting'
+        assert why('never')[0] == 'unknown' and why('nobody', kind='tenant')[0] == 'unknown'
+
+        control.set_tenant('busy', max_in_flight=1)
+        ledger.let_end('held')
+        ledger.until('end', 7)
+        ledger.send('busy', 'again', task='held_early', task_id='again')
+        ledger.until('start', 8)
+        assert why('again') == ('running', f'task again is active in worker {worker.name}')
+        ledger.send('busy', 'capped', task_id='capped')
+        assert why('capped')[1].endswith("tenant 'busy' is at its cap, 1 of 1 in flight")
+        control.set_tenant('gold', rate='1/h')
+        ledger.send('gold', 'first')
+        ledger.send('gold', 'throttled', task_id='throttled')
+        until(lambda: why('throttled')[0] == 'throttled')
+        ledger.let_end('again')
+        ledger.until('end', 10)
+    rows = until(lambda: {each.tenant: each for each in control.tenants(sort='rate') if each.waits.count})
+    assert rows['busy'].waits.count >= 7
+
+
+def test_no_worker_is_there(server):
+    ledger = Ledger(server)
+    control = celery_qos.control(ledger.app)
+    ledger.send('t', task_id='one')
+    assert control.why('one').sentence == "task one of tenant 't' waits: no worker has a lease on this queue"
+
+
+def test_sub_queues_and_tuple_keys(server):
+    ledger = Ledger(server)
+    control = setup(ledger, SUB_QUEUES)
+    for tenant, sub_queue in (('a', 'high'), ('a', 'low'), (('acme', 'alice'), 'low'), (('acme', 'bob'), 'low')):
+        ledger.send(tenant, task_id=f'{tenant}-{sub_queue}', sub_queue=sub_queue)
+    status = control.status()
+    assert [(each.name, each.waiting, each.capacity, each.weight) for each in status.sub_queues] == [
+        ('high', 1, 100, 3), ('low', 3, 100, 1)]
+    rows = {(each.tenant, each.sub_queue): each for each in control.tenants()}
+    assert rows['a', 'high'].waiting == rows['a', 'low'].waiting == rows[('acme', 'bob'), 'low'].waiting == 1
+    assert rows['acme', 'low'].waiting == 2 and rows[('acme', 'bob'), 'low'].entitlement == 0.5
+    assert control.why(('acme', 'alice')).state == 'waiting'
+    control.set_sub_queue('low', paused=True)
+    assert control.why('a-low').sentence == "task a-low of tenant 'a' waits: sub-queue 'low' is paused"
+
+
+def test_a_dead_letter(server):
+    ledger = Ledger(server)
+    control = setup(ledger, QoS(max_deliveries=1))
+    with ledger.worker('solo', 1):
+        ledger.send('t', task='hopeless', task_id='poison')
+        until(lambda: control.status().dead)
+    assert control.why('poison').sentence == "task poison of tenant 't' is a dead letter: delivered 1 times"
+
+
+@pytest.mark.once
+def test_many_tenants_take_little_of_the_server_and_of_memory(server):
+    ledger = Ledger(server)
+    control = celery_qos.control(ledger.app)
+    with ledger.app.pool.acquire() as connection:
+        put(connection.default_channel.store, 5000, 2)
+    ledger.redis.config_resetstat()
+    ledger.redis.slowlog_reset()
+    ledger.redis.config_set('slowlog-log-slower-than', 5000)
+    looked = []
+    rows = control.tenants(top=7, progress=lambda count, of: looked.append((count, of)))
+    assert len(rows) == 7 and rows[0].waiting == 2 and looked[-1] == (5000, 5000)
+    assert len(control.tenants(top=None, sort='tenant')) == 5000
+    assert ledger.redis.slowlog_get() == []
+    commands = ledger.redis.info('commandstats')
+    assert 'cmdstat_keys' not in commands and commands['cmdstat_hscan']['calls'] < 100
+
+
+def test_every_sort(server):
+    ledger = Ledger(server)
+    control = celery_qos.control(ledger.app)
+    for tenant, count in ('a', 1), ('b', 3), ('c', 2):
+        for _ in range(count):
+            ledger.send(tenant)
+    for sort in SORTS:
+        assert len(control.tenants(sort=sort)) == 3
+    assert [each.tenant for each in control.tenants(sort='waiting')] == ['b', 'c', 'a']
+
+
+def test_who_may_not_read_tasks_sees_the_rest(server):
+    ledger = Ledger(server)
+    ledger.send('t')
+    client: Redis = ledger.redis
+    client.execute_command('ACL', 'SETUSER', 'watch', 'on', '>secret', '~*', '+@all', '-xrange')
+    try:
+        limited = Store(server.client(username='watch', password='secret'))
+        status = celery_qos.observe.status.status_of(limited, 'celery')
+        row, = celery_qos.observe.tenants.tenants_of(limited, 'celery', 'wait', 5, '', None)
+        assert status.waiting == row.waiting == 1 and row.wait is None and row.tenant == 't'
+    finally:
+        client.acl_deluser('watch')
+    assert client.exists(keys.settings(keys.namespace('celery')))
