@@ -9,6 +9,7 @@ from dataclasses import asdict
 from itertools import islice
 from math import inf
 from re import fullmatch
+from threading import Lock
 from time import time
 from typing import Any, NamedTuple, Optional
 
@@ -63,6 +64,8 @@ class Api:
     def __init__(self, control: Control, queues: list[str], token: Optional[str] = None) -> None:
         self.control, self.queues, self._token = control, queues, token
         self._recent = Recent()
+        #: All tenants are looked at for one answer at a time.
+        self._scanning = Lock()
 
     def answer(self, method: str, path: str, query: Mapping[str, str], body: bytes = b'',
                token: Optional[str] = None) -> Reply:
@@ -79,7 +82,7 @@ class Api:
             given: Mapping[str, Any] = query if method == 'GET' else _object(body)
             data = find(self, given)
             if method == 'POST':
-                self._recent.forget()
+                self.forget()
             return Reply(200, data)
         except Refused as exc:
             return Reply(exc.status, {'error': str(exc)})
@@ -90,6 +93,10 @@ class Api:
         except Exception:
             logger.exception('%s /api/%s', method, path)
             return Reply(500, {'error': 'an error in the server of this page; its log has more'})
+
+    def forget(self) -> None:
+        """The next answers are found out anew."""
+        self._recent.forget()
 
     def _check(self, token: Optional[str]) -> None:
         if self._token is None:
@@ -120,13 +127,13 @@ class Api:
 
     def _status(self, queue: str) -> Any:
         status = self.control.status(queue)
-        return {**asdict(status), 'waits': _waits(status.waits), 'at': time()}
+        return {**asdict(status), 'waits': _waits(status.waits), 'delivered': self.control.delivered(queue), 'at': time()}
 
     def lanes(self, given: Mapping[str, Any]) -> Any:
         """The tenants of the flow picture."""
         queue, found = self._queue(given), {}
         for sort in 'waiting', 'rate':
-            for each in self._tenants(queue, sort)[:LANES]:
+            for each in self._tenants(queue, sort)['tenants'][:LANES]:
                 found.setdefault((each['sub_queue'], each['tenant']), each)
         return list(found.values())
 
@@ -134,17 +141,23 @@ class Api:
         queue, sort, match = self._queue(given), given.get('sort') or 'waiting', given.get('match', '').strip()
         if sort not in SORTS:
             raise Refused(400, f'sort: {sort!r} is not one of {", ".join(SORTS)}')
-        return self._tenants(queue, sort, match)[:_whole('top', given.get('top') or '50', MOST_TENANTS)]
+        top = _whole('top', given.get('top') or '50', MOST_TENANTS)
+        found = self._tenants(queue, sort, match)
+        return {**found, 'tenants': found['tenants'][:top]}
 
-    def _tenants(self, queue: str, sort: str, match: str = '') -> list[dict[str, Any]]:
+    def _tenants(self, queue: str, sort: str, match: str = '') -> dict[str, Any]:
         # As many as anybody can ask for, so that who shows more or fewer of them shares one answer.
-        return self._recent.get(('tenants', queue, sort, match), lambda: [_tenant(each) for each in self.control.tenants(
-            queue, sort=sort, top=MOST_TENANTS, match=_glob(match))])
+        def find() -> dict[str, Any]:
+            with self._scanning:
+                found = self.control.tenants(queue, sort=sort, top=MOST_TENANTS, match=_glob(match))
+            return {'at': time(), 'tenants': [_tenant(each) for each in found]}
+
+        return self._recent.get(('tenants', queue, sort, match), find)
 
     def tenant(self, given: Mapping[str, Any]) -> Any:
         """What one tenant is entitled to, and why its tasks wait."""
         queue, tenant = self._queue(given), _key(given.get('tenant', ''))
-        return {'options': self.control.tenant(tenant, queue), 'why': self.control.why(tenant, queue).sentence}
+        return {'options': self.control.tenant(tenant, queue), 'why': self.control.why(tenant, queue, kind='tenant').sentence}
 
     def why(self, given: Mapping[str, Any]) -> Any:
         return asdict(self.control.why(given.get('subject', ''), self._queue(given)))

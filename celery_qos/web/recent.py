@@ -12,8 +12,8 @@ __all__ = ('Recent',)
 
 #: Seconds that an answer is good for.
 KEPT = 1.0
-#: An answer that took long is good for so many times as long: the page takes at most a tenth of Redis.
-SPARED = 10.0
+#: An answer that took long is good for so many times as long: Redis is busy with the page a fifth of its time at most.
+SPARED = 4.0
 #: Answers that are kept; a search has one for each text.
 MOST = 64
 

@@ -3,6 +3,7 @@
 
 const EVERY = 1500;                 // ms between two looks
 const GIVE_UP = 8000;               // ms until a look counts as unanswered
+const OVER = 20;                    // seconds over which deliveries are averaged
 const LANES = 8, SQUARES = 48, WORKERS = 8, HISTORY = 80;
 const ALGORITHMS = {
   pq: 'Strict priority: who comes first in the declared order.',
@@ -169,7 +170,7 @@ function connected(trouble) {
   const time = at.status ? new Date(at.statusAt).toLocaleTimeString() : null;
   write($('state-text'), trouble ? 'not connected' : at.held ? `held at ${time}` : 'live');
   $('trouble').hidden = !trouble;
-  if (trouble) write($('trouble'), `${trouble}${time ? `. The figures are those of ${time}` : ''}. This page goes on by itself when it is back.`);
+  write($('trouble'), !trouble ? '' : `${trouble.replace(/\.$/, '')}${time ? `. The figures are those of ${time}` : ''}. This page goes on by itself when it is back.`);
 }
 
 function start(about) {
@@ -211,9 +212,10 @@ const TILES = [
 function showStatus(status) {
   const past = at.history[at.queue] = at.history[at.queue] || [];
   if (past.length && past[past.length - 1].at >= status.at) { at.statusAt = Date.now(); return; }
-  past.push({at: status.at, delivered: status.counts.delivered || 0});
-  const then = past[Math.max(0, past.length - 5)], now = past[past.length - 1];
-  now.rate = now.at > then.at && now.delivered >= then.delivered ? (now.delivered - then.delivered) / (now.at - then.at) : status.waits.rate;
+  past.push({at: status.at, delivered: status.delivered});
+  // Workers tell of what they were delivered every few seconds.
+  const now = past[past.length - 1], then = past.find((point) => point.at > now.at - OVER);
+  now.rate = now.at > then.at + OVER / 2 && now.delivered >= then.delivered ? (now.delivered - then.delivered) / (now.at - then.at) : status.waits.rate;
   at.idleFor = status.idle_slots > 0 ? at.idleFor + 1 : 0;
   at.status = status;
   at.statusAt = Date.now();
@@ -254,6 +256,7 @@ function draw(polyline, values) {
 
 // Who has a lane keeps it while it is among those that matter: the picture stays calm.
 function showLanes(tenants) {
+  tenants = tenants.filter((each) => each.waiting || each.in_flight || each.rate);
   const byKey = new Map(tenants.map((each) => [keyOf(each), each]));
   const wanted = [];
   const byRate = [...tenants].sort((a, b) => b.rate - a.rate), byWaiting = [...tenants].sort((a, b) => b.waiting - a.waiting);
@@ -316,11 +319,13 @@ function showEgress(status) {
   write($('egress-count'), status.slots ? `${number(status.egress)} of ${number(status.slots)} slots taken` : 'no slots');
   const per = perSquare(status);
   write($('slots-scale'), per > 1 ? `A square is ${number(per)} slots. ${number(free)} free.` : `A square is a slot. ${number(free)} free.`);
-  const moves = (at.history[at.queue].at(-1).rate || 0) > 0;
+  const moves = isMoving(status);
   pipes('pipe-mid', [{from: 0.5, to: 0.5, color: 'rest', width: 10, flows: moves}]);
   showSlots();
 }
 
+// Workers tell of waits late: where slots are taken, tasks run.
+const isMoving = (status) => status.egress > 0 && status.workers.some((each) => each.delivered > 0);
 const perSquare = (status) => Math.ceil(Math.max(status.slots, status.egress) / SQUARES) || 1;
 
 // Whose tasks the slots hold, as far as the picture has a colour for them.
@@ -352,12 +357,12 @@ function showWorkers(status) {
   }
   each($('workers'), items, (each) => each.key, () => make('li', {}, make('b'), make('span')), (node, each) => {
     node.className = `worker ${each.none ? 'none' : each.lease < 0 ? 'late' : each.delivered ? '' : 'idle'}`;
-    write(node.firstChild, each.none ? 'no workers' : each.name);
+    write(node.firstChild, each.none ? 'no workers' : each.name.replace(/^(.+):(\d+):[0-9a-f]+\.\d+$/, '$1, process $2'));
     node.title = each.name || '';
     const held = `${number(each.delivered)} of ${number(each.slots)} slots`;
     write(node.lastChild, each.none ? 'nothing is delivered' : each.lease < 0 ? `${held}; gave no sign of life lately` : held);
   });
-  const moves = (at.history[at.queue].at(-1).rate || 0) > 0;
+  const moves = isMoving(status);
   pipes('pipe-out', all.length ? items.map((each, n) => ({from: 0.5 + (n - items.length / 2) / 60, to: (n + 0.5) / 9, color: 'rest',
     width: 5, flows: moves && each.delivered > 0 && each.lease >= 0, slow: true})) : []);
 }
@@ -379,7 +384,7 @@ function sorted() {
 
 const hovers = matchMedia('(hover: hover)').matches;
 
-function showTenants(found) {
+function showTenants({at: time, tenants: found}) {
   // Rows do not move away under a pointer, or from a keyboard's focus.
   const body = $('tenants'), order = new Map(at.tenants.map((each, n) => [keyOf(each), n]));
   const held = (hovers && body.matches(':hover')) || body.contains(document.activeElement);
@@ -394,7 +399,7 @@ function showTenants(found) {
     const cells = row.children;
     const texts = [number(tenant.waiting), number(tenant.in_flight), seconds(tenant.wait), seconds(tenant.p50), seconds(tenant.p95), seconds(tenant.p99), rate(tenant.rate)];
     texts.forEach((text, n) => write(cells[n + 1], text));
-    const [text, meter] = cells[8].firstChild.children, due = tenant.entitlement;
+    const [text, meter] = cells[8].firstChild.children, due = tenant.paused ? null : tenant.entitlement;
     write(text, percent(tenant.share));
     meter.title = due === null ? `has had ${percent(tenant.share)}` : `has had ${percent(tenant.share)} of what was delivered; ${percent(due)} is due to it now`;
     meter.firstChild.style.width = `${100 * (tenant.share || 0) / most}%`;
@@ -406,7 +411,7 @@ function showTenants(found) {
   });
   $('tenants-empty').hidden = found.length > 0;
   write($('tenants-empty'), at.match ? `No tenant that has, or lately had, tasks matches “${at.match}”.` : 'No tenant has tasks, or had some lately. Each appears here with its first task.');
-  write($('tenants-note'), held ? 'The order rests while you are in the table.' : `${number(found.length)} shown${at.status ? `; ${number(at.status.tenants)} have waiting tasks` : ''}. Share: bar, of what was delivered lately; line, what is due now.`);
+  write($('tenants-note'), held ? 'The order rests while you are in the table.' : `${number(found.length)} shown${at.status ? `; ${number(at.status.tenants)} have waiting tasks` : ''}. Share: bar, of what was delivered lately; line, what is due now.${at.status && at.status.at - time > 10 ? ` As of ${new Date(1000 * time).toLocaleTimeString()}.` : ''}`);
 }
 
 // -- waits, settings, sub-queues
