@@ -127,11 +127,13 @@ class Api:
 
     def _status(self, queue: str) -> Any:
         status = self.control.status(queue)
-        return {**asdict(status), 'waits': _waits(status.waits), 'delivered': self.control.delivered(queue), 'at': time()}
+        return {**asdict(status), 'waits': _waits(status.waits), 'at': time(),
+                'delivered': self.control.delivered(queue)}
 
     def lanes(self, given: Mapping[str, Any]) -> Any:
         """The tenants of the flow picture."""
-        queue, found = self._queue(given), {}
+        queue = self._queue(given)
+        found: dict[Any, Any] = {}
         for sort in 'waiting', 'rate':
             for each in self._tenants(queue, sort)['tenants'][:LANES]:
                 found.setdefault((each['sub_queue'], each['tenant']), each)
@@ -157,7 +159,8 @@ class Api:
     def tenant(self, given: Mapping[str, Any]) -> Any:
         """What one tenant is entitled to, and why its tasks wait."""
         queue, tenant = self._queue(given), _key(given.get('tenant', ''))
-        return {'options': self.control.tenant(tenant, queue), 'why': self.control.why(tenant, queue, kind='tenant').sentence}
+        why = self.control.why(tenant, queue, kind='tenant')
+        return {'options': self.control.tenant(tenant, queue), 'why': why.sentence}
 
     def why(self, given: Mapping[str, Any]) -> Any:
         return asdict(self.control.why(given.get('subject', ''), self._queue(given)))

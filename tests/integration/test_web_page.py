@@ -16,18 +16,20 @@ from .web import TOKEN, Web, bury, fill, serve
 CHROMIUM, DRIVER = shutil.which('chromium') or shutil.which('google-chrome'), shutil.which('chromedriver')
 
 pytestmark = [pytest.mark.once, pytest.mark.skipif(
-    not (CHROMIUM and DRIVER), reason='no Chromium here: apt-get install --no-install-recommends chromium chromium-driver')]
+    not (CHROMIUM and DRIVER), reason='no Chromium here: apt-get install chromium chromium-driver')]
 
 HOSTILE = ['<img src=x onerror="window.hacked=1">', '"><script>window.hacked=1</script>', "';window.hacked=1;//",
            'javascript:window.hacked=1', '{{hacked}}', 'a' * 255]
 
 #: Text whose contrast to what is behind it is too small: [text, contrast].
-CONTRAST = """
+CONTRAST = '''
 const parse = (text) => { const n = text.match(/[0-9.]+/g).map(Number); return n.length < 4 ? [...n, 1] : n; };
-const light = (rgb) => { const [r, g, b] = rgb.map((v) => (v /= 255) <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+const light = (rgb) => {
+  const [r, g, b] = rgb.map((v) => (v /= 255) <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
   return .2126 * r + .7152 * g + .0722 * b; };
 const behind = (node) => { for (; node; node = node.parentElement) {
-  const c = parse(getComputedStyle(node).backgroundColor); if (c[3] > 0) return c.slice(0, 3); } return [255, 255, 255]; };
+  const c = parse(getComputedStyle(node).backgroundColor);
+  if (c[3] > 0) return c.slice(0, 3); } return [255, 255, 255]; };
 const found = [], texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
 while (texts.nextNode()) {
   const text = texts.currentNode.data.trim(), node = texts.currentNode.parentElement;
@@ -37,16 +39,16 @@ while (texts.nextNode()) {
   if (contrast < 4.5) found.push([text.slice(0, 40), contrast.toFixed(2)]);
 }
 return found;
-"""
+'''
 #: Colours of the picture against the ground of its card; graphics need 3.
-GRAPHICS = """
+GRAPHICS = '''
 const light = (hex) => { const [r, g, b] = [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16) / 255)
   .map((v) => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4); return .2126 * r + .7152 * g + .0722 * b; };
 const style = getComputedStyle(document.documentElement), of = (name) => light(style.getPropertyValue(name).trim());
 return ['--t0', '--t1', '--t2', '--t3', '--t4', '--t5', '--t6', '--t7', '--t-rest', '--edge'].map((name) => {
   const [a, b] = [of(name), of('--surface')]; return [name, (Math.max(a, b) + .05) / (Math.min(a, b) + .05)]; })
   .filter(([, contrast]) => contrast < 3);
-"""
+'''
 
 
 class Page:
@@ -56,7 +58,10 @@ class Page:
         self.driver, self.url = driver, ''
 
     def open(self, url: str, width: int = 1400, **media: str) -> None:
-        self.command('Emulation.setDeviceMetricsOverride', width=width, height=900, deviceScaleFactor=1, mobile=width < 600)
+        self.driver.get('about:blank')
+        self.driver.get_log('browser')
+        self.command('Emulation.setDeviceMetricsOverride', width=width, height=900, deviceScaleFactor=1,
+                     mobile=width < 600)
         self.command('Emulation.setEmulatedMedia', features=[
             {'name': name.replace('_', '-'), 'value': value} for name, value in media.items()])
         self.driver.get(url)
@@ -72,12 +77,12 @@ class Page:
         return self.script("return document.querySelector(arguments[0])?.innerText ?? ''", selector)
 
     def shows(self, selector: str, text: str, timeout: float = 20) -> None:
-        until(lambda: text in self.text(selector), timeout, f'{text!r} in {selector}, which has {self.text(selector)!r}')
+        until(lambda: text in self.text(selector), timeout, f'{text!r} in {selector}')
 
     def click(self, selector: str, containing: str = '') -> None:
         def found() -> Any:
-            return self.script("return [...document.querySelectorAll(arguments[0])].find((node) => "
-                               "node.checkVisibility() && !node.disabled && node.innerText.includes(arguments[1]))",
+            return self.script('return [...document.querySelectorAll(arguments[0])].find((node) => '
+                               'node.checkVisibility() && !node.disabled && node.innerText.includes(arguments[1]))',
                                selector, containing)
         until(found, what=f'{selector} with {containing!r}').click()
 
@@ -86,7 +91,7 @@ class Page:
         node.send_keys(text)
 
     def focused(self) -> str:
-        return self.script("const a = document.activeElement; return a.id || a.innerText || a.tagName")
+        return self.script('const a = document.activeElement; return a.id || a.innerText || a.tagName')
 
     def errors(self) -> list[str]:
         """Of the console; a policy that was violated is one."""
@@ -141,7 +146,7 @@ def test_what_it_shows(page, web, store):
     assert page.script("return window.hacked === undefined && !document.querySelector('main img, main script')")
     # Figures change, nothing moves.
     page.script("document.getElementById('entry').close(); window.moved = 0; "
-                "new PerformanceObserver((list) => { for (const each of list.getEntries()) window.moved += each.value; })"
+                "new PerformanceObserver((all) => all.getEntries().forEach((each) => { window.moved += each.value; }))"
                 ".observe({type: 'layout-shift', buffered: false})")
     fill(store, 'acme', 'newcomer', tasks=60)
     page.shows('#tile-waiting .value', '162')
@@ -255,6 +260,6 @@ def test_ten_thousand_tenants_and_no_redis(page):
             assert page.text('#state-text') == 'not connected'
             assert '10,000' in page.text('#tile-waiting'), 'the last figures stay'
             redis.start()
-            until(lambda: page.script("return document.body.className") == 'live')
+            until(lambda: page.script('return document.body.className') == 'live')
             assert page.script("return document.getElementById('trouble').hidden")
             page.shows('#tile-waiting .value', '0')

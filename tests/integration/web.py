@@ -13,6 +13,7 @@ from celery import Celery
 from kombu import pools
 
 import celery_qos
+from celery_qos.publication import Publication
 from celery_qos.store import Store
 from celery_qos.web.api import Api
 from celery_qos.web.server import Server
@@ -72,11 +73,10 @@ def serve(broker: str, token: Optional[str] = None, **options: Any) -> Iterator[
 
 def fill(store: Store, *tenants: str, tasks: int = 1) -> None:
     """So many tasks for each of these tenants."""
-    from celery_qos.publication import Publication
-
     for start in range(0, len(tenants), 500):
         store.enqueue_all([Publication('celery', tenant, 0, {
-            'tenant': tenant, 'headers': json.dumps({'id': f'{tenant}-{number}', 'task': 'shop.sync'}), 'body': f'of {tenant}'})
+            'tenant': tenant, 'body': f'of {tenant}',
+            'headers': json.dumps({'id': f'{tenant}-{number}', 'task': 'shop.sync'})})
             for tenant in tenants[start:start + 500] for number in range(tasks)])
 
 

@@ -291,7 +291,7 @@ function showLanes(tenants) {
   });
   pipes('pipe-in', rows.map((row) => {
     const share = !row.each ? 0 : row.n === LANES ? Math.max(0, 1 - some.reduce((sum, each) => sum + (each.share || 0), 0)) : row.each.share || 0;
-    const flows = row.each && !row.note && (share > 0 || row.waiting > 0) && at.status.slots > 0;
+    const flows = row.each && !row.note && (share > 0 || row.waiting > 0) && isMoving(at.status);
     return {from: (row.n + 0.5) / 9, to: 0.5 + (row.n - 4) / 40, color: row.color, width: flows ? 2 + 22 * share : row.each ? 1.5 : 0, flows: flows && share > 0, slow: share < 0.15};
   }));
   showSlots();
@@ -324,8 +324,8 @@ function showEgress(status) {
   showSlots();
 }
 
-// Workers tell of waits late: where slots are taken, tasks run.
-const isMoving = (status) => status.egress > 0 && status.workers.some((each) => each.delivered > 0);
+// Short tasks are often gone between two looks.
+const isMoving = (status) => status.workers.length > 0 && (status.egress > 0 || at.history[at.queue].at(-1).rate > 0);
 const perSquare = (status) => Math.ceil(Math.max(status.slots, status.egress) / SQUARES) || 1;
 
 // Whose tasks the slots hold, as far as the picture has a colour for them.
@@ -364,7 +364,7 @@ function showWorkers(status) {
   });
   const moves = isMoving(status);
   pipes('pipe-out', all.length ? items.map((each, n) => ({from: 0.5 + (n - items.length / 2) / 60, to: (n + 0.5) / 9, color: 'rest',
-    width: 5, flows: moves && each.delivered > 0 && each.lease >= 0, slow: true})) : []);
+    width: 5, flows: moves && each.slots > 0 && each.lease >= 0, slow: true})) : []);
 }
 
 // -- tenants
