@@ -13,6 +13,8 @@ __all__ = ('Look', 'Glance', 'Found')
 
 #: Accounts that are read in one command, and entries that one call looks at.
 _IDS_PER_SCAN, _ENTRIES_PER_LOOK = 1000, 50
+#: Tenants of whom one call looks through the streams of all priorities.
+_TENANTS_PER_CALL = 12
 
 
 class Glance(NamedTuple):
@@ -95,7 +97,7 @@ class Look:
 
     def oldest(self, queue: str, ids: Iterable[str]) -> Iterator[int]:
         """Since when, in ms of the server's clock, the oldest waiting task of each tenant's id waits; 0 for none."""
-        for some in batches(ids):
+        for some in batches(ids, _TENANTS_PER_CALL):
             yield from self._store.run('oldest', queue, *map(to_bytes, some))
 
     def held(self, queue: str) -> dict[str, int]:

@@ -15,7 +15,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from .codec import decode, delivery_tag
+from .request import stamp
 from .store import Delivery, Store
+from .wire import pack
 
 if TYPE_CHECKING:
     from .transport import Channel
@@ -275,8 +277,7 @@ class Reader:
                 seen = {stream: self._seen.get(stream, '0') for stream in streams}
                 command = self._channel.store.wait_command(seen, BLOCK_MS)
             self.pending, self._since = self.client.connection, monotonic()
-            self.pending.send_packed_command(
-                self.pending.pack_commands([*(batch.command for batch in batches), command]))
+            self.pending.send_packed_command([b''.join(map(pack, [*(batch.command for batch in batches), command]))])
         except BaseException:
             self.forget_replies()
             raise
@@ -410,5 +411,5 @@ class Reader:
                          delivery.queue, delivery.entry_id, exc)
             self._channel.bury(tag, f'malformed: {exc}')
             return None
-        self._channel.member.waits.note(delivery)
+        stamp(raw, delivery, self._channel.member.waits.note(delivery))
         return raw

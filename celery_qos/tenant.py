@@ -88,6 +88,16 @@ def stamp(sender: str, headers: dict, properties: dict, body: Any, **kwargs: Any
             headers.pop(header, None)
         else:
             headers[header] = value
+            _keep_for_retries(headers, header, value)
+    # Of the delivery that a retry took it from.
+    headers.pop('redelivered', None)
+
+
+def _keep_for_retries(headers: dict, header: str, value: Any) -> None:
+    """Where headers have headers inside (Sentry sees to that), a task knows those alone, and its retries bear them."""
+    inner = headers.get('headers')
+    if isinstance(inner, dict):
+        headers['headers'] = {**inner, header: value}
 
 
 def _tenant(key: Any, name: str, headers: dict, body: Any) -> Any:

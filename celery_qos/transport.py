@@ -19,7 +19,7 @@ from kombu.utils.url import as_url, maybe_sanitize_url
 from redis import ConnectionPool, Redis
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
-from . import publisher, tenant, worker
+from . import publisher, request, tenant, worker
 from .address import SCHEMES, TLSConnection, take_address
 from .codec import delivery_tag, parse_delivery_tag, tracked
 from .declared import config_of, declare
@@ -39,6 +39,7 @@ __all__ = ('Transport', 'Channel', 'QoS')
 logger = get_logger(__name__)
 
 tenant.install()
+request.install()
 publisher.install()
 worker.install()
 

@@ -1,7 +1,7 @@
 """Commands straight on a connection of redis-py's.
 
 What redis-py does around each command (a connection from the pool, looked at; arguments encoded one by one; retries,
-metrics, callbacks) takes more processor time than what Celery does around the whole of a publication.
+metrics, callbacks) takes half as much processor time as what Celery does around the whole of a publication.
 """
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 from redis import VERSION, Redis
 from redis.exceptions import ResponseError
 
-__all__ = ('Wire',)
+__all__ = ('Wire', 'pack')
 
 #: Newer releases want no name of the command, older ones insist on one.
 _COMMAND = () if VERSION >= (5, 3) else ('EVALSHA',)
@@ -42,7 +42,7 @@ class Wire:
         """
         connection = self._take()
         try:
-            connection.send_packed_command([b''.join(map(_pack, commands))])
+            connection.send_packed_command([b''.join(map(pack, commands))])
             replies = [_reply(connection) for _ in commands]
         except BaseException:
             # Replies that nobody read would be taken for those of the next command.
@@ -71,7 +71,8 @@ def _reply(connection: Any) -> Any:
         return exc
 
 
-def _pack(command: Sequence[Any]) -> bytes:
+def pack(command: Sequence[Any]) -> bytes:
+    """A command as it goes over the wire; every argument as bytes, or as its text."""
     parts = [b'*%d\r\n' % len(command)]
     for argument in command:
         if type(argument) is not bytes:

@@ -1,5 +1,6 @@
 -- Since when the oldest waiting task of each of some tenants has waited; writes nothing.
--- KEYS: namespace. ARGV: tenants' ids. Returns for each the ms of the server's clock, 0 where none waits.
+-- KEYS: namespace. ARGV: tenants' ids. Returns for each the ms of the server's clock, 0 where none waits, or where the
+-- user may not read tasks.
 -- include keys
 local found = {}
 for _, id in ipairs(ARGV) do

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Optional, Union
 
-from redis.exceptions import NoPermissionError
-
 from .. import keys
 from ..checks import hint
 from ..errors import ConfigError
@@ -82,7 +80,7 @@ class _Tenants:
         self._sub_queues = store.sub_queues(queue)
         for name in self._sub_queues:
             self._algorithms[name] = store.settings(queue, f'sub:{name}').get('algorithm') or 'wrr'
-        self._held = self._held_now()
+        self._held = self._look.held(queue)
         #: Node of the scheduling tree to the weights of those that contend there, added up.
         self._weights: dict[str, float] = {}
 
@@ -91,12 +89,6 @@ class _Tenants:
         ids = _first(wanted, top, lowest=sort == 'tenant')
         found = [status for some in batches(ids, 200) for status in self._statuses(some)]
         return sorted(found, key=lambda status: _order(status, sort), reverse=sort != 'tenant')[:top]
-
-    def _held_now(self) -> dict[str, int]:
-        try:
-            return self._look.held(self._queue)
-        except NoPermissionError:       # a user who may not read tasks
-            return {}
 
     def _ranked(self, sort: str) -> Iterator[tuple[str, Any]]:
         """Ids, each with what it is sorted by, None for nothing; one may come twice."""
@@ -109,7 +101,7 @@ class _Tenants:
             if sort == 'waiting':
                 ranks = (count for _, count in some)
             elif sort == 'wait':
-                ranks = (-since if since else None for since in self._oldest(ids))
+                ranks = (-since if since else None for since in self._look.oldest(self._queue, ids))
             elif sort == 'tenant':
                 ranks = (_path(each) for each in ids)
             yield from zip(ids, ranks)
@@ -141,18 +133,12 @@ class _Tenants:
     def _is_equal(self, node: str) -> bool:
         return self._algorithms.get(node.partition(':')[0]) == 'rr'
 
-    def _oldest(self, ids: list[str]) -> list[int]:
-        try:
-            return list(self._look.oldest(self._queue, ids))
-        except NoPermissionError:
-            return [0] * len(ids)
-
     def _statuses(self, ids: list[str]) -> Iterator[TenantStatus]:
         look, paths = self._look, [_path(each) for each in ids]
         now_ms = look.glance(self._queue).now_ms
         whole = queue_waits(self._client, self._ns).get('', Waits())
         waits = tenant_waits(self._client, self._ns, ids)
-        rows = zip(ids, paths, look.waiting_of(self._queue, ids), self._oldest(ids),
+        rows = zip(ids, paths, look.waiting_of(self._queue, ids), self._look.oldest(self._queue, ids),
                    look.tracked_of(self._queue, [f'tenant:{path}' for path in paths]),
                    look.weights_of(self._queue, paths))
         for each, path, waiting, since, tracked, (weight, paused) in rows:

@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Optional
 
-from redis.exceptions import NoPermissionError
-
 from .. import keys
 from ..codec import time_of
 from ..errors import TenantKeyError
@@ -52,7 +50,7 @@ def why_tenant(store: Store, queue: str, tenant: Any) -> Why:
         count = _count(facts['waiting'], 'task')
         return Why(state, f'tenant {_named(path)}: {count} {"waits" if facts["waiting"] == 1 else "wait"}: {reason}',
                    {**facts, **more})
-    held = sum(count for each, count in _held(look, queue).items() if each in ids)
+    held = sum(count for each, count in look.held(queue).items() if each in ids)
     tracked = look.tracked_of(queue, [f'tenant:{path}'])[0] or 0
     facts['in_flight'] = max(held, tracked)
     if facts['in_flight']:
@@ -183,8 +181,9 @@ def _holds_back(store: Store, look: Look, queue: str, tenant_id: str) -> tuple[s
             return 'capped', f'{name} is at its cap, {in_flight} of {cap} in flight', {
                 'capped': name, 'in_flight': in_flight, 'max_in_flight': cap}
         seconds = max(0.0, (until - look.glance(queue).now_ms) / 1000)
-        rate = options.get('rate')
-        return 'throttled', f'{name} may start {rate:g} tasks a second, the next in {_duration(seconds)}', {
+        rate = options.get('rate') or 0.0
+        used_up = f'{name} has used up its rate of {_rate(rate)}'
+        return 'throttled', f'{used_up}: the next may start in {_duration(seconds)}', {
             'throttled': name, 'rate': rate, 'seconds': seconds}
     now = look.glance(queue)
     if not now.slots:
@@ -222,13 +221,6 @@ def _contests(store: Store, queue: str, tenant_id: str) -> Iterator[tuple[str, s
         node = child
 
 
-def _held(look: Look, queue: str) -> dict[str, int]:
-    try:
-        return look.held(queue)
-    except NoPermissionError:       # a user who may not read tasks
-        return {}
-
-
 def _named(path: str) -> str:
     try:
         return repr(key_of(path))
@@ -238,6 +230,14 @@ def _named(path: str) -> str:
 
 def _count(number: int, what: str) -> str:
     return f'{number:,} {what}' + ('' if number == 1 else 's')
+
+
+def _rate(a_second: float) -> str:
+    """As options have it, such as ``5/m``."""
+    for unit, seconds in ('s', 1), ('m', 60), ('h', 3600):
+        if a_second * seconds >= 1:
+            return f'{a_second * seconds:g}/{unit}'
+    return f'{a_second * 86400:g}/d'
 
 
 def _duration(seconds: float) -> str:

@@ -1,0 +1,1 @@
+"""Small hooks for other people's packages, none of which celery-qos needs: import the one you use."""
