@@ -4,7 +4,7 @@
 const EVERY = 1500;                 // ms between two looks
 const GIVE_UP = 8000;               // ms until a look counts as unanswered
 const OVER = 20;                    // seconds over which deliveries are averaged
-const LANES = 8, SQUARES = 48, WORKERS = 8, HISTORY = 80;
+const LANES = 8, SQUARES = 48, WORKERS = 8, HISTORY = 80, PAGE = 50;
 const ALGORITHMS = {
   pq: 'Strict priority: who comes first in the declared order.',
   rr: 'Turns: one each.',
@@ -15,13 +15,14 @@ const COLUMNS = [
   // what it is sorted by, title, is it a number
   ['tenant', 'Tenant', false], ['waiting', 'Waiting', true], ['in_flight', 'In flight', true],
   ['wait', 'Oldest waits', true], ['p50', 'Wait p50', true], ['p95', 'p95', true], ['p99', 'p99', true],
-  ['rate', 'Tasks/s', true], ['share', 'Share / due', true], [null, 'Weight', true],
+  ['rate', 'Tasks/s', true], ['share', 'Share / due', true], [null, 'Weight', true], [null, 'State', false],
 ];
 
 const $ = (id) => document.getElementById(id);
 const at = {                        // what is shown, and what was known last
   about: null, queue: '', sort: 'waiting', match: '', top: 50, token: null, held: false, status: null,
-  statusAt: 0, history: {}, lanes: [], tenants: [], idleFor: 0, busy: {}, chosen: new Set(), letters: [], shown: null,
+  statusAt: 0, history: {}, lanes: [], tenants: [], idleFor: 0, busy: {}, chosen: new Set(), letters: [],
+  dead: null, shown: null,
 };
 
 // -- elements
@@ -37,6 +38,8 @@ function make(tag, props = {}, ...children) {
   return node;
 }
 
+const opener = (text, onclick) => make('button', {type: 'button', class: 'name', onclick}, text);
+
 function vector(tag, attributes) {
   const node = document.createElementNS('http://www.w3.org/2000/svg', tag);
   for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
@@ -46,6 +49,8 @@ function vector(tag, attributes) {
 function write(node, text) {        // leaves alone what is right already
   if (node.textContent !== text) node.textContent = text;
 }
+
+const sum = (items, of) => items.reduce((total, item) => total + (item[of] || 0), 0);
 
 function mark(node, name, on) { node.classList.toggle(name, Boolean(on)); }
 
@@ -72,7 +77,11 @@ function each(parent, items, keyOf, create, update) {
 
 const whole = new Intl.NumberFormat('en');
 const short = new Intl.NumberFormat('en', {notation: 'compact', maximumFractionDigits: 1});
-const number = (value) => value === null || value === undefined ? '–' : value < 100000 ? whole.format(value) : short.format(value);
+
+function number(value) {
+  if (value === null || value === undefined) return '–';
+  return (value < 100000 ? whole : short).format(value);
+}
 
 function seconds(value) {
   if (value === null || value === undefined) return '–';
@@ -83,7 +92,12 @@ function seconds(value) {
   return value < 172800 ? `${Math.round(value / 3600)} h` : `${Math.round(value / 86400)} d`;
 }
 
-const rate = (value) => value === null || value === undefined ? '–' : value === 0 ? '0' : value < 0.095 ? value.toFixed(2) : value < 9.95 ? value.toFixed(1) : number(Math.round(value));
+function rate(value) {
+  if (value === null || value === undefined) return '–';
+  if (value >= 9.95 || value === 0) return number(Math.round(value));
+  return value.toFixed(value < 0.095 ? 2 : 1);
+}
+
 function percent(value) {
   if (value === null || value === undefined) return '–';
   return value > 0 && value < 0.001 ? '<0.1 %' : `${(100 * value).toFixed(value > 0 && value < 0.0995 ? 1 : 0)} %`;
@@ -111,13 +125,15 @@ async function ask(path, query = {}, body = null, patience = GIVE_UP) {
   let reply;
   try {
     reply = await fetch(`/api/${path}?${new URLSearchParams(query)}`, {
-      method: body ? 'POST' : 'GET', headers, body: body && JSON.stringify(body), signal: giveUp.signal, cache: 'no-store'});
+      method: body ? 'POST' : 'GET', headers, body: body && JSON.stringify(body), signal: giveUp.signal, cache: 'no-store',
+    });
     const data = await reply.json();
     if (!reply.ok) throw new Unanswered(data.error, reply.status);
     return data;
   } catch (error) {
     if (error instanceof Unanswered) throw error;
-    throw new Unanswered(error.name === 'AbortError' ? 'No answer yet' : 'The server of this page does not answer: it was ended, or the network is away');
+    if (error.name === 'AbortError') throw new Unanswered('No answer yet');
+    throw new Unanswered('The server of this page does not answer: it was ended, or the network is away');
   } finally {
     clearTimeout(timer);
   }
@@ -146,7 +162,8 @@ async function tick() {
     await look('status', 'status', {queue: at.queue}, showStatus);
     connected(null);
     look('lanes', 'lanes', {queue: at.queue}, showLanes, 120000).catch(unanswered);
-    look('tenants', 'tenants', {queue: at.queue, sort: at.sort, match: at.match, top: at.top}, showTenants, 120000).catch(unanswered);
+    look('tenants', 'tenants', {queue: at.queue, sort: at.sort, match: at.match, top: at.top}, showTenants, 120000)
+      .catch(unanswered);
     look('settings', 'settings', {queue: at.queue}, showSettings).catch(unanswered);
   } catch (error) {
     if (!(error instanceof Unanswered)) throw error;
@@ -170,7 +187,8 @@ function connected(trouble) {
   const time = at.status ? new Date(at.statusAt).toLocaleTimeString() : null;
   write($('state-text'), trouble ? 'not connected' : at.held ? `held at ${time}` : 'live');
   $('trouble').hidden = !trouble;
-  write($('trouble'), !trouble ? '' : `${trouble.replace(/\.$/, '')}${time ? `. The figures are those of ${time}` : ''}. This page goes on by itself when it is back.`);
+  const known = time ? ` The figures are those of ${time}.` : '';
+  write($('trouble'), trouble ? `${trouble.replace(/\.$/, '')}.${known} This page goes on by itself when it is back.` : '');
 }
 
 function start(about) {
@@ -179,10 +197,10 @@ function start(about) {
   document.title = `${about.app} · celery-qos`;
   write($('app'), about.app);
   write($('version'), about.version);
-  $('queue').replaceChildren(...about.queues.map((name) => make('option', {value: name, selected: name === at.queue}, name)));
+  $('queue').replaceChildren(...about.queues.map((name) =>
+    make('option', {value: name, selected: name === at.queue}, name)));
   $('queue-choice').hidden = about.queues.length < 2 && about.queues[0] === 'celery';
   showRights();
-  showDead();
 }
 
 function showRights() {
@@ -197,17 +215,24 @@ function showRights() {
 
 // -- at a glance
 
-const TILES = [
-  // key, title, what to write, what to write under it, is it wrong, does it have a line
-  ['waiting', 'Waiting', (s) => number(s.waiting), (s) => `tasks of ${number(s.tenants)} tenant${s.tenants === 1 ? '' : 's'}`, null, (s) => s.waiting],
-  ['rate', 'Delivered', (s, r) => rate(r), () => 'tasks a second', null, (s, r) => r],
-  ['p95', 'Wait, p95', (s) => seconds(s.waits.p95), (s) => `half waited ${seconds(s.waits.p50)}`, null, (s) => s.waits.p95],
-  ['egress', 'In egress', (s) => number(s.egress), (s) => `of ${number(s.slots)} slots are taken`, (s) => s.slots === 0 && s.waiting > 0 && 'alarm', (s) => s.egress],
-  ['idle', 'Idle slots', (s) => number(s.idle_slots), () => 'while tasks wait; must be 0', () => at.idleFor > 2 && 'alarm'],
-  ['parked', 'Held back', (s) => number(s.parked), () => 'by a pause, a cap or a rate', (s) => s.parked > 0 && 'notice'],
-  ['delayed', 'Delayed', (s) => number(s.delayed), () => 'tasks until they are due'],
-  ['dead', 'Dead letters', (s) => number(s.dead), (s) => `${number(s.counts.redelivered || 0)} redelivered so far`, (s) => s.dead > 0 && 'notice'],
-];
+// What to write, and below; whether it is an alarm or a notice; whether it has a line, and of what.
+const TILES = {
+  waiting: {title: 'Waiting', value: (s) => number(s.waiting),
+    below: (s) => `tasks of ${number(s.tenants)} tenant${s.tenants === 1 ? '' : 's'}`, line: (s) => s.waiting},
+  rate: {title: 'Delivered', value: (s, perSecond) => rate(perSecond), below: () => 'tasks a second',
+    line: (s, perSecond) => perSecond},
+  p95: {title: 'Wait, p95', value: (s) => seconds(s.waits.p95), below: (s) => `half waited ${seconds(s.waits.p50)}`,
+    line: (s) => s.waits.p95},
+  egress: {title: 'In egress', value: (s) => number(s.egress), below: (s) => `of ${number(s.slots)} slots are taken`,
+    alarm: (s) => s.slots === 0 && s.waiting > 0, line: (s) => s.egress},
+  idle: {title: 'Idle slots', value: (s) => number(s.idle_slots), below: () => 'while tasks wait; must be 0',
+    alarm: () => at.idleFor > 2},
+  parked: {title: 'Held back', value: (s) => number(s.parked), below: () => 'by a pause, a cap or a rate',
+    notice: (s) => s.parked > 0},
+  delayed: {title: 'Delayed', value: (s) => number(s.delayed), below: () => 'tasks until they are due'},
+  dead: {title: 'Dead letters', value: (s) => number(s.dead), notice: (s) => s.dead > 0,
+    below: (s) => `${number(s.counts.redelivered || 0)} redelivered so far`},
+};
 
 function showStatus(status) {
   const past = at.history[at.queue] = at.history[at.queue] || [];
@@ -215,32 +240,35 @@ function showStatus(status) {
   past.push({at: status.at, delivered: status.delivered});
   // Workers tell of what they were delivered every few seconds.
   const now = past[past.length - 1], then = past.find((point) => point.at > now.at - OVER);
-  now.rate = now.at > then.at + OVER / 2 && now.delivered >= then.delivered ? (now.delivered - then.delivered) / (now.at - then.at) : status.waits.rate;
+  now.rate = now.at > then.at + OVER / 2 && now.delivered >= then.delivered ?
+    (now.delivered - then.delivered) / (now.at - then.at) : status.waits.rate;
   at.idleFor = status.idle_slots > 0 ? at.idleFor + 1 : 0;
   at.status = status;
   at.statusAt = Date.now();
-  each($('tiles'), TILES, (tile) => tile[0], (tile) => make('div', {class: 'tile', id: `tile-${tile[0]}`},
-    make('dt', {}, tile[1]), make('dd', {}, make('span', {class: 'value'}), make('div', {class: 'under'})),
-    tile[5] ? line() : null), (node, [key, , value, under, wrong, drawn]) => {
-    const [figure, below] = node.querySelector('dd').children;
+  each($('tiles'), Object.entries(TILES), ([name]) => name, ([name, {title, line}]) =>
+    make('div', {class: 'tile', id: `tile-${name}`}, make('dt', {}, title),
+      make('dd', {}, make('span', {class: 'value'}), make('div', {class: 'under'})), line && sparkline()),
+  (tile, [name, {value, below, alarm, notice, line}]) => {
+    const [figure, under] = tile.querySelector('dd').children;
     write(figure, value(status, now.rate));
-    write(below, under(status));
-    const bad = wrong && wrong(status);
-    mark(node, 'alarm', bad === 'alarm');
-    mark(node, 'notice', bad === 'notice');
-    if (drawn) {
-      now[key] = drawn(status, now.rate);
-      draw(node.querySelector('polyline'), past.map((point) => point[key]));
+    write(under, below(status));
+    mark(tile, 'alarm', alarm && alarm(status));
+    mark(tile, 'notice', notice && notice(status));
+    if (line) {
+      now[name] = line(status, now.rate);
+      draw(tile.querySelector('polyline'), past.map((point) => point[name]));
     }
   });
   if (past.length > HISTORY) past.shift();
+  // Nothing is taken away from somebody who is choosing, or has gone on to older ones.
+  if (status.dead !== at.dead && !at.chosen.size && at.letters.length <= PAGE) showDead();
   showEgress(status);
   showWorkers(status);
   showWaits(status.waits);
   showSubQueues(status);
 }
 
-function line() {
+function sparkline() {
   const svg = vector('svg', {viewBox: '0 0 80 20', preserveAspectRatio: 'none', 'aria-hidden': 'true'});
   svg.append(vector('polyline', {}));
   return svg;
@@ -258,41 +286,44 @@ function draw(polyline, values) {
 function showLanes(tenants) {
   tenants = tenants.filter((each) => each.waiting || each.in_flight || each.rate);
   const byKey = new Map(tenants.map((each) => [keyOf(each), each]));
-  const wanted = [];
-  const byRate = [...tenants].sort((a, b) => b.rate - a.rate), byWaiting = [...tenants].sort((a, b) => b.waiting - a.waiting);
-  for (let n = 0; wanted.length < Math.min(LANES, tenants.length); n++) {
-    for (const each of [byWaiting[n], byRate[n]]) {
-      if (wanted.length < LANES && !wanted.includes(keyOf(each))) wanted.push(keyOf(each));
-    }
+  const most = (of) => [...tenants].sort((a, b) => b[of] - a[of]);
+  const byWaiting = most('waiting'), byRate = most('rate'), wanted = new Set();
+  for (let n = 0; wanted.size < Math.min(LANES, tenants.length); n++) {
+    for (const each of [byWaiting[n], byRate[n]]) if (wanted.size < LANES) wanted.add(keyOf(each));
   }
-  const lanes = Array.from({length: LANES}, (_, n) => at.lanes[n] && wanted.includes(keyOf(at.lanes[n])) ? byKey.get(keyOf(at.lanes[n])) : null);
-  const placed = new Set(lanes.filter(Boolean).map(keyOf));
-  for (const key of wanted.filter((each) => !placed.has(each))) lanes[lanes.indexOf(null)] = byKey.get(key);
+  const lanes = Array.from({length: LANES}, (_, n) => {
+    const key = at.lanes[n] && keyOf(at.lanes[n]);
+    return wanted.delete(key) ? byKey.get(key) : null;
+  });
+  for (const key of wanted) lanes[lanes.indexOf(null)] = byKey.get(key);
   at.lanes = lanes;
   const some = lanes.filter(Boolean);
-  const rest = Math.max(0, at.status.waiting - some.reduce((sum, each) => sum + each.waiting, 0));
+  const rest = Math.max(0, at.status.waiting - sum(some, 'waiting'));
   const others = Math.max(0, at.status.tenants - some.filter((each) => each.waiting).length);
-  const most = Math.log1p(Math.max(rest, 10, ...some.map((each) => each.waiting)));
+  const longest = Math.log1p(Math.max(rest, 10, ...some.map((each) => each.waiting)));
   const rows = lanes.map((each, n) => ({
     n, each, name: each ? titleOf(each) : '', waiting: each && each.waiting, color: `c${n}`,
     note: each && each.paused ? 'paused' : ''}));
-  rows.push({n: LANES, each: others || null, name: others ? `and ${number(others)} more` : '', waiting: others ? rest : null, color: 'rest', note: ''});
+  rows.push({n: LANES, each: others || null, name: others ? `and ${number(others)} more` : '',
+    waiting: others ? rest : null, color: 'rest', note: ''});
   if (!some.length) Object.assign(rows[0], {name: 'no tasks', color: 'rest'});
-  each($('lanes'), rows, (row) => row.n, () => make('li', {class: 'lane'}, make('span', {class: 'who'}, make('span', {class: 'key'}), make('em')),
+  each($('lanes'), rows, (row) => row.n, () => make('li', {class: 'lane'},
+    make('span', {class: 'who'}, make('span', {class: 'key'}), make('em')),
     make('span', {class: 'bar'}, make('span', {class: 'fill'})), make('span', {class: 'count'})), (node, row) => {
     const [who, bar, count] = node.children, [key, note] = who.children;
     write(key, row.name);
     write(note, row.note);
     key.title = row.name;
     bar.firstChild.className = `fill ${row.color}`;
-    bar.firstChild.style.width = row.waiting ? `${Math.max(6, 100 * Math.log1p(row.waiting) / most)}%` : '0';
+    bar.firstChild.style.width = row.waiting ? `${Math.max(6, 100 * Math.log1p(row.waiting) / longest)}%` : '0';
     write(count, row.each ? number(row.waiting) : '');
     mark(node, 'vacant', !row.each);
   });
   pipes('pipe-in', rows.map((row) => {
-    const share = !row.each ? 0 : row.n === LANES ? Math.max(0, 1 - some.reduce((sum, each) => sum + (each.share || 0), 0)) : row.each.share || 0;
+    const share = row.n < LANES ? row.each?.share || 0 : row.each ? Math.max(0, 1 - sum(some, 'share')) : 0;
     const flows = row.each && !row.note && (share > 0 || row.waiting > 0) && isMoving(at.status);
-    return {from: (row.n + 0.5) / 9, to: 0.5 + (row.n - 4) / 40, color: row.color, width: flows ? 2 + 22 * share : row.each ? 1.5 : 0, flows: flows && share > 0, slow: share < 0.15};
+    return {from: (row.n + 0.5) / 9, to: 0.5 + (row.n - 4) / 40, color: row.color, flows: flows && share > 0,
+      slow: share < 0.15, width: flows ? 2 + 22 * share : row.each ? 1.5 : 0};
   }));
   showSlots();
 }
@@ -301,7 +332,8 @@ function pipes(id, links) {
   const svg = $(id).firstElementChild;
   svg.setAttribute('viewBox', '0 0 100 900');
   svg.setAttribute('preserveAspectRatio', 'none');
-  each(svg, links.flatMap((link, n) => [{...link, kind: 'bed', n}, {...link, kind: 'dots', n}]), (path) => path.kind + path.n,
+  const paths = links.flatMap((link, n) => [{...link, kind: 'bed', n}, {...link, kind: 'dots', n}]);
+  each(svg, paths, (path) => path.kind + path.n,
     () => vector('path', {}), (path, link) => {
       const a = 900 * link.from, b = 900 * link.to;
       path.setAttribute('d', `M0 ${a.toFixed(1)} C50 ${a.toFixed(1)} 50 ${b.toFixed(1)} 100 ${b.toFixed(1)}`);
@@ -316,9 +348,10 @@ function showEgress(status) {
   write($('algorithm'), status.algorithm);
   write($('algorithm-hint'), ALGORITHMS[status.algorithm] || 'Whose turn it is.');
   const free = Math.max(0, status.slots - status.egress);
-  write($('egress-count'), status.slots ? `${number(status.egress)} of ${number(status.slots)} slots taken` : 'no slots');
+  const taken = `${number(status.egress)} of ${number(status.slots)} slots taken`;
+  write($('egress-count'), status.slots ? taken : 'no slots');
   const per = perSquare(status);
-  write($('slots-scale'), per > 1 ? `A square is ${number(per)} slots. ${number(free)} free.` : `A square is a slot. ${number(free)} free.`);
+  write($('slots-scale'), `A square is ${per > 1 ? `${number(per)} slots` : 'a slot'}. ${number(free)} free.`);
   const moves = isMoving(status);
   pipes('pipe-mid', [{from: 0.5, to: 0.5, color: 'rest', width: 10, flows: moves}]);
   showSlots();
@@ -352,26 +385,32 @@ function showWorkers(status) {
   if (!all.length) items.push({key: ' none', none: true});
   if (rows.length < all.length) {
     const rest = all.slice(WORKERS);
-    items.push({key: ' more', name: `${rest.length} more workers`, slots: rest.reduce((sum, each) => sum + each.slots, 0),
-      delivered: rest.reduce((sum, each) => sum + each.delivered, 0), lease: Math.min(...rest.map((each) => each.lease))});
+    items.push({key: ' more', name: `${rest.length} more workers`, slots: sum(rest, 'slots'),
+      delivered: sum(rest, 'delivered'), lease: Math.min(...rest.map((each) => each.lease))});
   }
   each($('workers'), items, (each) => each.key, () => make('li', {}, make('b'), make('span')), (node, each) => {
     node.className = `worker ${each.none ? 'none' : each.lease < 0 ? 'late' : each.delivered ? '' : 'idle'}`;
-    write(node.firstChild, each.none ? 'no workers' : each.name.replace(/^(.+):(\d+):[0-9a-f]+\.\d+$/, '$1, process $2'));
-    node.title = each.name || '';
+    // What a worker calls itself in Redis is its machine, its process, and what tells it from others.
+    const name = (each.name || 'no workers').replace(/^(.+):(\d+):[0-9a-f]+\.\d+$/, '$1, process $2');
     const held = `${number(each.delivered)} of ${number(each.slots)} slots`;
-    write(node.lastChild, each.none ? 'nothing is delivered' : each.lease < 0 ? `${held}; gave no sign of life lately` : held);
+    write(node.firstChild, name);
+    write(node.lastChild, each.none ? 'nothing is delivered' : each.lease < 0 ? `${held}; no sign of life lately` : held);
+    node.title = each.name || '';
   });
   const moves = isMoving(status);
-  pipes('pipe-out', all.length ? items.map((each, n) => ({from: 0.5 + (n - items.length / 2) / 60, to: (n + 0.5) / 9, color: 'rest',
-    width: 5, flows: moves && each.slots > 0 && each.lease >= 0, slow: true})) : []);
+  pipes('pipe-out', items.map((each, n) => ({
+    from: 0.5 + (n - items.length / 2) / 60, to: (n + 0.5) / 9, color: 'rest', width: each.none ? 0 : 5, slow: true,
+    flows: moves && each.slots > 0 && each.lease >= 0,
+  })));
 }
 
 // -- tenants
 
 function heads() {
-  $('tenants-head').replaceChildren(...COLUMNS.map(([sort, title, numeric]) => make('th', {scope: 'col', class: numeric ? 'number' : '', 'data-sort': sort || undefined},
-    sort ? make('button', {type: 'button', onclick: () => { at.sort = sort; at.tenants = []; sorted(); tick(); }}, title) : title)), make('th', {scope: 'col'}, 'State'));
+  const sortBy = (sort) => { at.sort = sort; at.tenants = []; sorted(); tick(); };
+  $('tenants-head').replaceChildren(...COLUMNS.map(([sort, title, numeric]) => make('th', {
+    scope: 'col', class: numeric ? 'number' : '', 'data-sort': sort || undefined,
+  }, sort ? make('button', {type: 'button', onclick: () => sortBy(sort)}, title) : title)));
   sorted();
 }
 
@@ -392,16 +431,17 @@ function showTenants({at: time, tenants: found}) {
   at.tenants = found;
   const most = Math.max(0.01, ...found.map((each) => Math.max(each.share || 0, each.entitlement || 0)));
   each(body, found, keyOf, (tenant) => make('tr', {},
-    make('td', {class: 'key'}, make('button', {type: 'button', class: 'name', onclick: () => openTenant(tenant)}, titleOf(tenant))),
+    make('td', {class: 'key'}, opener(titleOf(tenant), () => openTenant(tenant))),
     ...Array.from({length: 7}, () => make('td', {class: 'number'})),
     make('td', {}, make('div', {class: 'share'}, make('span'), make('div', {class: 'meter'}, make('i'), make('b')))),
     make('td', {class: 'number'}), make('td', {})), (row, tenant) => {
     const cells = row.children;
-    const texts = [number(tenant.waiting), number(tenant.in_flight), seconds(tenant.wait), seconds(tenant.p50), seconds(tenant.p95), seconds(tenant.p99), rate(tenant.rate)];
-    texts.forEach((text, n) => write(cells[n + 1], text));
+    [number(tenant.waiting), number(tenant.in_flight), seconds(tenant.wait), seconds(tenant.p50), seconds(tenant.p95),
+      seconds(tenant.p99), rate(tenant.rate)].forEach((text, n) => write(cells[n + 1], text));
     const [text, meter] = cells[8].firstChild.children, due = tenant.paused ? null : tenant.entitlement;
     write(text, percent(tenant.share));
-    meter.title = due === null ? `has had ${percent(tenant.share)}` : `has had ${percent(tenant.share)} of what was delivered; ${percent(due)} is due to it now`;
+    const entitled = due === null ? '' : `; ${percent(due)} is due to it now`;
+    meter.title = `has had ${percent(tenant.share)} of what was delivered${entitled}`;
     meter.firstChild.style.width = `${100 * (tenant.share || 0) / most}%`;
     meter.lastChild.style.left = `calc(${100 * (due || 0) / most}% - 1px)`;
     meter.lastChild.hidden = due === null;
@@ -410,27 +450,42 @@ function showTenants({at: time, tenants: found}) {
     cells[10].className = tenant.paused ? 'warn' : '';
   });
   $('tenants-empty').hidden = found.length > 0;
-  write($('tenants-empty'), at.match ? `No tenant that has, or lately had, tasks matches “${at.match}”.` : 'No tenant has tasks, or had some lately. Each appears here with its first task.');
-  write($('tenants-note'), held ? 'The order rests while you are in the table.' : `${number(found.length)} shown${at.status ? `; ${number(at.status.tenants)} have waiting tasks` : ''}. Share: bar, of what was delivered lately; line, what is due now.${at.status && at.status.at - time > 10 ? ` As of ${new Date(1000 * time).toLocaleTimeString()}.` : ''}`);
+  write($('tenants-empty'), at.match ? `No tenant that has tasks, or had some lately, matches “${at.match}”.` :
+    'No tenant has tasks, or had some lately. Each appears here with its first task.');
+  const legend = 'Share: bar, of what was delivered lately; line, what is due now.';
+  const old = at.status.at - time > 10 ? ` As of ${new Date(1000 * time).toLocaleTimeString()}.` : '';
+  write($('tenants-note'), held ? 'The order rests while you are in the table.' :
+    `${number(found.length)} shown; ${number(at.status.tenants)} have waiting tasks. ${legend}${old}`);
 }
 
 // -- waits, settings, sub-queues
 
+const BOUNDS = ['1 ms', '3 ms', '10 ms', '30 ms', '0.1 s', '0.3 s', '1 s', '3 s', '10 s', '30 s', '100 s', '5 min', '17 min',
+  '1 h', '3 h', 'more'];
+const FULL = {
+  reject: 'its publisher gets QueueFull', 'dead-letter': 'the task is put aside', 'drop-oldest': 'its oldest task goes',
+};
+
 function showWaits(waits) {
-  const bounds = ['1 ms', '3 ms', '10 ms', '30 ms', '0.1 s', '0.3 s', '1 s', '3 s', '10 s', '30 s', '100 s', '5 min', '17 min', '1 h', '3 h', 'more'];
-  const most = Math.max(1, ...waits.counts), total = waits.counts.reduce((sum, count) => sum + count, 0);
-  each($('waits'), waits.counts.map((count, n) => ({count, n})), (each) => each.n,
-    (each) => make('div', {class: 'column'}, make('i'), make('span', {}, each.n % 2 && each.n < 15 ? '' : bounds[each.n])), (node, {count, n}) => {
-      node.firstChild.style.height = `${100 * count / most}%`;
-      node.title = `${n === 15 ? 'more' : `up to ${bounds[n]}`}: ${number(count)} tasks`;
-    });
-  write($('waits-note'), total ? `Of ${number(total)} tasks of the last minutes: half waited ${seconds(waits.p50)} at most, 95 % ${seconds(waits.p95)}, 99 % ${seconds(waits.p99)}.` : 'No task was delivered in the last minutes.');
+  const most = Math.max(1, ...waits.counts), total = waits.counts.reduce((all, count) => all + count, 0);
+  each($('waits'), waits.counts.map((count, n) => ({count, n})), (each) => each.n, ({n}) => make('div', {class: 'column'},
+    make('i'), make('span', {}, n % 2 && n < 15 ? '' : BOUNDS[n])), (node, {count, n}) => {
+    node.firstChild.style.height = `${100 * count / most}%`;
+    node.title = `${n === 15 ? 'more' : `up to ${BOUNDS[n]}`}: ${number(count)} tasks`;
+  });
+  const [p50, p95, p99] = [waits.p50, waits.p95, waits.p99].map(seconds);
+  const note = `Of ${number(total)} tasks of the last minutes: half waited ${p50} at most, 95 % ${p95}, 99 % ${p99}.`;
+  write($('waits-note'), total ? note : 'No task was delivered in the last minutes.');
 }
 
-const unlimited = (value) => value === null || value === undefined ? 'no limit' : typeof value === 'number' ? number(value) : String(value);
+function unlimited(value) {
+  if (value === null || value === undefined) return 'no limit';
+  return typeof value === 'number' ? number(value) : String(value);
+}
 
 function facts(list, rows) {
-  each(list, rows, (row) => row[0], (row) => make('div', {}, make('dt', {}, row[0]), make('dd')), (node, row) => write(node.lastChild, row[1]));
+  each(list, rows, (row) => row[0], (row) => make('div', {}, make('dt', {}, row[0]), make('dd')),
+    (node, row) => write(node.lastChild, row[1]));
 }
 
 function showSettings({queue, egress, default_tenant: tenant}) {
@@ -444,19 +499,20 @@ function showSettings({queue, egress, default_tenant: tenant}) {
     ['Sweeping loops', number(egress.workers)],
     ['A tenant: weight', String(tenant.weight)],
     ['A tenant: tasks in flight', unlimited(tenant.max_in_flight)],
-    ['A tenant: tasks that may start', tenant.rate === null ? 'no limit' : typeof tenant.rate === 'number' ? `${rate(tenant.rate)} a second` : tenant.rate],
+    ['A tenant: tasks that may start',
+      typeof tenant.rate === 'number' ? `${rate(tenant.rate)} a second` : unlimited(tenant.rate)],
     ['A tenant: tasks that may wait', unlimited(tenant.capacity)],
-    ['A tenant that is full', {reject: 'its publisher gets QueueFull', 'dead-letter': 'the task is put aside', 'drop-oldest': 'its oldest task goes'}[tenant.on_full] || String(tenant.on_full)],
+    ['A tenant that is full', FULL[tenant.on_full] || String(tenant.on_full)],
   ]);
 }
 
 function showSubQueues(status) {
   $('sub-queues-box').hidden = !status.sub_queues.length;
   each($('sub-queues'), status.sub_queues, (each) => each.name, (each) => make('tr', {},
-    make('td', {class: 'key'}, make('button', {type: 'button', class: 'name', onclick: () => openSubQueue(each.name)}, each.name)),
+    make('td', {class: 'key'}, opener(each.name, () => openSubQueue(each.name))),
     ...Array.from({length: 4}, () => make('td', {class: 'number'})), make('td'), make('td')), (row, each) => {
-    [number(each.waiting), unlimited(each.capacity), number(each.in_flight), String(+each.weight.toPrecision(4)), each.algorithm, each.paused ? 'paused' : 'open']
-      .forEach((text, n) => write(row.children[n + 1], text));
+    [number(each.waiting), unlimited(each.capacity), number(each.in_flight), String(+each.weight.toPrecision(4)),
+      each.algorithm, each.paused ? 'paused' : 'open'].forEach((text, n) => write(row.children[n + 1], text));
     row.children[6].className = each.paused ? 'warn' : '';
   });
 }
@@ -479,7 +535,8 @@ function openTenant({tenant}) {
 function openSubQueue(name) {
   open({
     title: `Sub-queue ${name}`, options: ['egress_weight', 'max_in_flight', 'rate', 'capacity'],
-    read: async () => ({options: (await ask('settings', {queue: at.queue})).sub_queues[name], why: 'Applies to all of its tenants together, and at once to tasks that wait.'}),
+    read: async () => ({options: (await ask('settings', {queue: at.queue})).sub_queues[name],
+      why: 'Applies to all of its tenants together, and at once to tasks that wait.'}),
     save: (options) => change('sub-queue', {name, options}),
   });
 }
@@ -492,7 +549,8 @@ async function open(subject) {
   $('entry-fields').replaceChildren();
   for (const id of ['entry-save', 'entry-pause']) $(id).hidden = true;
   $('entry-lock').hidden = Boolean(at.token);
-  write($('entry-lock'), at.about.writable ? 'To change it, press Unlock at the top of the page.' : 'This page is read-only: it was started without a token.');
+  write($('entry-lock'), at.about.writable ? 'To change it, press Unlock at the top of the page.' :
+    'This page is read-only: it was started without a token.');
   if (!$('entry').open) $('entry').showModal();
   try {
     const {options, why} = await subject.read();
@@ -501,8 +559,10 @@ async function open(subject) {
     at.shown.were = options;
     at.shown.paused = options.paused;
     $('entry-fields').replaceChildren(...subject.options.map((name) => make('label', {}, FIELDS[name][0], make('input', {
-      name, inputmode: FIELDS[name][1] === 'number' ? 'decimal' : undefined, placeholder: name.includes('weight') ? '' : 'no limit', autocomplete: 'off',
-      value: options[name] === null || options[name] === undefined ? '' : options[name], readonly: !at.token}))));
+      name, value: options[name] ?? '', readonly: !at.token, autocomplete: 'off',
+      inputmode: FIELDS[name][1] === 'number' ? 'decimal' : undefined,
+      placeholder: name.includes('weight') ? '' : 'no limit',
+    }))));
     write($('entry-pause'), options.paused ? 'Resume' : 'Pause');
     for (const id of ['entry-save', 'entry-pause']) $(id).hidden = !at.token;
   } catch (error) {
@@ -527,7 +587,10 @@ async function save(options) {
   try {
     await at.shown.save(options);
     $('entry').close();
-    say(`${at.shown.title}: ${Object.entries(options).map(([name, value]) => name === 'paused' ? (value ? 'paused' : 'resumed') : `${name.replaceAll('_', ' ')} ${value === null ? 'as configured' : value}`).join(', ')}`);
+    say(`${at.shown.title}: ${Object.entries(options).map(([name, value]) => {
+      if (name === 'paused') return value ? 'paused' : 'resumed';
+      return `${name.replaceAll('_', ' ')} ${value ?? 'as configured'}`;
+    }).join(', ')}`);
     tick();
   } catch (error) {
     write($('entry-error'), error.message);
@@ -540,10 +603,12 @@ async function showDead(older = false) {
   const last = at.letters[at.letters.length - 1];
   try {
     const found = await ask('dead', {queue: at.queue, before: older && last ? last.letter_id : ''});
+    at.dead = found.total;
     at.letters = older ? [...at.letters, ...found.letters] : found.letters;
     at.chosen = new Set([...at.chosen].filter((id) => at.letters.some((letter) => letter.letter_id === id)));
     $('dead-more').hidden = !found.more;
-    write($('dead-note'), found.total ? `${number(at.letters.length)} of ${number(found.total)} shown, the newest first.` : '');
+    const shown = `${number(at.letters.length)} of ${number(found.total)} shown, the newest first.`;
+    write($('dead-note'), found.total ? shown : '');
     showLetters();
   } catch (error) {
     write($('dead-note'), error.message);
@@ -556,11 +621,17 @@ function showLetters() {
   each($('dead'), at.letters, (letter) => letter.letter_id, (letter) => {
     const title = letter.name || '(no task)';
     return make('tr', {},
-      make('td', {class: 'pick'}, make('input', {type: 'checkbox', 'aria-label': `Choose ${title} ${letter.task_id}`, onchange: (event) => { choose(letter.letter_id, event.target.checked); }})),
-      make('td', {class: 'key'}, make('button', {type: 'button', class: 'name', onclick: () => openLetter(letter)}, title)),
+      make('td', {class: 'pick'}, make('input', {type: 'checkbox', 'aria-label': `Choose ${title} ${letter.task_id}`,
+        onchange: (event) => choose(letter.letter_id, event.target.checked)})),
+      make('td', {class: 'key'}, opener(title, () => openLetter(letter))),
       make('td', {class: 'key'}, (letter.sub_queue ? `${letter.sub_queue}: ` : '') + nameOf(letter.tenant)),
-      make('td', {class: 'key'}, letter.reason), make('td', {class: 'number'}, number(letter.deliveries)), make('td', {}, when(letter.died)));
-  }, (row, letter) => { row.querySelector('input').checked = at.chosen.has(letter.letter_id); row.querySelector('input').disabled = !at.token; });
+      make('td', {class: 'key'}, letter.reason), make('td', {class: 'number'}, number(letter.deliveries)),
+      make('td', {}, when(letter.died)));
+  }, (row, letter) => {
+    const box = row.querySelector('input');
+    box.checked = at.chosen.has(letter.letter_id);
+    box.disabled = !at.token;
+  });
   $('dead-all').checked = at.letters.length > 0 && at.chosen.size === at.letters.length;
   $('dead-all').disabled = !at.token;
   for (const [id, text] of [['dead-requeue', 'Deliver again'], ['dead-delete', 'Delete']]) {
@@ -577,10 +648,13 @@ function choose(id, on) {
 async function openLetter(letter) {
   write($('letter-title'), letter.name || '(no task)');
   facts($('letter-facts'), [
-    ['Reason', letter.reason], ['Tenant', nameOf(letter.tenant)], ['Sub-queue', letter.sub_queue || '–'], ['Failed deliveries', number(letter.deliveries)],
-    ['Published', when(letter.enqueued)], ['Died', when(letter.died)], ['Task’s id', letter.task_id || '–'], ['Id', letter.letter_id]]);
+    ['Reason', letter.reason], ['Tenant', nameOf(letter.tenant)], ['Sub-queue', letter.sub_queue || '–'],
+    ['Failed deliveries', number(letter.deliveries)], ['Published', when(letter.enqueued)], ['Died', when(letter.died)],
+    ['Task’s id', letter.task_id || '–'], ['Id', letter.letter_id]]);
   write($('letter-headers'), '');
-  write($('letter-body'), at.token ? 'One moment…' : at.about.writable ? 'The arguments of a task may be confidential: press Unlock at the top of the page to see them.' : 'The arguments of a task may be confidential: they are shown where the page is started with a token.');
+  const how = at.about.writable ? 'press Unlock at the top of the page to see them' :
+    'they are shown where the page is started with a token';
+  write($('letter-body'), at.token ? 'One moment…' : `The arguments of a task may be confidential: ${how}.`);
   $('letter').showModal();
   if (!at.token) return;
   try {
@@ -599,7 +673,9 @@ function confirmed(title, text, yes, danger) {
   $('ask-yes').className = danger ? 'danger' : 'main';
   $('ask').returnValue = 'no';
   $('ask').showModal();
-  return new Promise((done) => { $('ask').addEventListener('close', () => done($('ask').returnValue === 'yes'), {once: true}); });
+  return new Promise((done) => {
+    $('ask').addEventListener('close', () => done($('ask').returnValue === 'yes'), {once: true});
+  });
 }
 
 async function exhume(path, verb, title, text, yes, danger) {
@@ -628,12 +704,16 @@ function say(text) {
 function listen() {
   heads();
   let typing;
-  $('match').addEventListener('input', () => { clearTimeout(typing); typing = setTimeout(() => { at.match = $('match').value.trim(); tick(); }, 300); });
+  $('match').addEventListener('input', () => {
+    clearTimeout(typing);
+    typing = setTimeout(() => { at.match = $('match').value.trim(); tick(); }, 300);
+  });
   $('top').addEventListener('change', () => { at.top = +$('top').value; tick(); });
   $('queue').addEventListener('change', () => {
-    Object.assign(at, {queue: $('queue').value, lanes: [], tenants: [], letters: [], chosen: new Set(), idleFor: 0, busy: {}});
+    Object.assign(at, {queue: $('queue').value, lanes: [], tenants: [], letters: [], chosen: new Set(), dead: null,
+      idleFor: 0, busy: {}});
+    showLetters();
     tick();
-    showDead();
   });
   $('hold').addEventListener('click', () => {
     at.held = !at.held;
@@ -646,7 +726,8 @@ function listen() {
     event.preventDefault();
     write($('why-answer'), 'Looking…');
     try {
-      write($('why-answer'), (await ask('why', {queue: at.queue, subject: $('why-subject').value.trim()}, null, 120000)).sentence);
+      const subject = $('why-subject').value.trim();
+      write($('why-answer'), (await ask('why', {queue: at.queue, subject}, null, 120000)).sentence);
     } catch (error) {
       write($('why-answer'), error.message);
     }
@@ -681,8 +762,10 @@ function listen() {
     at.chosen = new Set(event.target.checked ? at.letters.map((letter) => letter.letter_id) : []);
     showLetters();
   });
-  $('dead-requeue').addEventListener('click', () => exhume('requeue', 'go to their tenants again', 'Deliver % again?', 'They wait in their tenants’ streams as if they had just been published.', 'Deliver again', false));
-  $('dead-delete').addEventListener('click', () => exhume('delete', 'deleted', 'Delete %?', 'The tasks are gone for good.', 'Delete', true));
+  $('dead-requeue').addEventListener('click', () => exhume('requeue', 'go to their tenants again', 'Deliver % again?',
+    'They wait in their tenants’ streams as if they had just been published.', 'Deliver again', false));
+  $('dead-delete').addEventListener('click', () => exhume('delete', 'deleted', 'Delete %?',
+    'The tasks are gone for good.', 'Delete', true));
 }
 
 listen();
