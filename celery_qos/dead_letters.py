@@ -26,7 +26,7 @@ class DeadLetter(NamedTuple):
     """What is left of a task, or of an entry that was none."""
 
     letter_id: str
-    #: Why it is here: ``delivered 5 times``, ``rejected``, ``full``, or ``malformed: `` and what is wrong with it.
+    #: Why it is here: ``delivered 5 times``, ``rejected``, ``full``, or ``malformed:`` and what is wrong with it.
     reason: str
     died: datetime
     #: When it was published, as far as that is known.
@@ -79,10 +79,10 @@ class DeadLetters(Paged[Row, DeadLetter]):
         return [self._item(row) for row in rows]
 
     def get(self, letter_id: str) -> Optional[DeadLetter]:
-        """The one with this id; None where there is none."""
+        """The one of this id, or None where there is none."""
         with self._store() as store:
-            row = store.dead_letter(self.queue, letter_id)
-        return self._item(row) if row else None
+            fields = store.dead_letter(self.queue, letter_id)
+        return None if fields is None else _letter(letter_id, fields)
 
     def requeue(self, *letter_ids: str) -> int:
         """Have these delivered again, as if they had just been published; returns how many there were."""

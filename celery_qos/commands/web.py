@@ -7,7 +7,7 @@ from typing import Optional
 import click
 
 from ..errors import ConfigError
-from .session import Session, session_command
+from .session import NO_ANSWER, Session, session_command
 
 __all__ = ('command',)
 
@@ -42,7 +42,11 @@ def command(session: Session, host: str, port: int, token: Optional[str], names:
                           f'openssl rand -hex 16')
     _fail_soon(session.app)
     api = Api(session.control, [session.queue] if session.queue else _queues(session), token)
-    with Server(api, host, port, names) as server:
+    try:
+        server = Server(api, host, port, names)
+    except OSError as exc:
+        session.fail(f'host, port: cannot listen on {host}, port {port}: {exc.strerror}; give others', NO_ANSWER)
+    with server:
         session.emit({'url': server.url, 'writable': token is not None}, lambda: click.echo(
             f'{server.url} ({"changes need the token" if token else "read-only: no --token"}); Ctrl-C ends it'))
         if open_browser:

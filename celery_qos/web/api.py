@@ -14,7 +14,7 @@ from time import time
 from typing import Any, NamedTuple, Optional
 
 from kombu.exceptions import KombuError
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from .. import __version__
 from ..app import Control
@@ -88,6 +88,8 @@ class Api:
             return Reply(exc.status, {'error': str(exc)})
         except QoSError as exc:
             return Reply(400, {'error': str(exc)})
+        except ResponseError as exc:
+            return Reply(502, {'error': f'Redis refuses: {exc}'})
         except (RedisError, KombuError, OSError) as exc:
             return Reply(503, {'error': f'Redis does not answer: {reason(exc)}'})
         except Exception:

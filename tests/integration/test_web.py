@@ -233,6 +233,9 @@ def test_the_command(server):
         assert started['url'].startswith('http://127.0.0.1:') and started['writable'] is False
         with urlopen(started['url'] + 'api/about') as answer:
             assert json.load(answer)['queues'] == ['celery']
+        port = started['url'].rpartition(':')[2].strip('/')
+        taken = subprocess.run(command('--port', port), cwd=ROOT, env=env, capture_output=True, text=True)
+        assert taken.returncode == 3 and f'cannot listen on 127.0.0.1, port {port}: Address already' in taken.stderr
     finally:
         process.terminate()
         process.wait()
