@@ -10,11 +10,8 @@ from click_didyoumean import DYMGroup
 __all__ = ('qos', 'COMMANDS')
 
 #: In the order in which ``--help`` lists them.
-<<<<<<< HEAD
-COMMANDS: tuple[str, ...] = ('status', 'migrate')
-=======
-COMMANDS: tuple[str, ...] = ('status', 'tenants', 'top', 'why', 'set', 'pause', 'resume', 'purge', 'delayed', 'dead')
->>>>>>> main
+COMMANDS: tuple[str, ...] = ('status', 'tenants', 'top', 'why', 'set', 'pause', 'resume', 'purge', 'delayed', 'dead',
+                             'migrate')
 
 
 class Commands(DYMGroup):
