@@ -2,23 +2,21 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from time import monotonic, sleep
+from time import sleep
 from typing import Any, Optional, Union
 
 import click
 
 from ..errors import ConfigError
 from ..migrate import Back, Forward, Moved, Stock, Tenants
-from ..path import key_of
+from .progress import Interrupted, Progress
 from .session import NOT_FOUND, Session, session_command
+from .text import clean, tenant_text
 
 __all__ = ('command',)
 
-#: Seconds between two lines of progress, and between two looks with ``--follow``.
-LINE_SECONDS, FOLLOW_SECONDS = 5.0, 1.0
+#: Seconds between two looks with ``--follow``.
+FOLLOW_SECONDS = 1.0
 #: Tenants that ``--dry-run`` names, and workers that are.
 MOST_TENANTS, MOST_NAMED = 10, 5
 
@@ -67,26 +65,25 @@ def command(session: Session, back: bool, origin: Optional[str], target: Optiona
     options = _options(stock_options)
     queues = [session.queue] if session.queue else session.control.queues
     with Stock(session.app, origin or target, options) as stock, \
-            session.app.pool.acquire(block=True) as connection, _progress(session) as progress:
+            session.app.pool.acquire(block=True) as connection:
         mover: Union[Forward, Back]
         if back:
-            mover = Back(stock, connection.default_channel, progress)
+            mover = Back(stock, connection.default_channel)
         else:
             tenants = Tenants(session.app, tenant, one_tenant)
-            mover = Forward(stock, connection.default_channel, tenants, unacked, progress)
+            mover = Forward(stock, connection.default_channel, tenants, unacked)
         if unacked and not dry_run and (alive := stock.alive(mover.same_database)):
             raise ConfigError(f'--unacked: stock workers are alive: {", ".join(alive)}; stop them first, or leave the '
                               'option out, and they run what they hold')
         if dry_run:
-            reports, interrupted = [mover.count(queue, to_queue or queue) for queue in queues], False
+            reports = [mover.count(queue, to_queue or queue) for queue in queues]
         else:
             reports = [Moved(queue, to_queue or queue) for queue in queues]
-            interrupted = _move(mover, reports, follow)
+            with session.progress('moved') as progress:
+                _move(mover, reports, follow, progress)
     session.emit(reports, lambda: _show(session, reports, back, dry_run))
-    if interrupted and not follow:
-        session.say('Interrupted; run the same again to go on.')
     wrong = any(report.left or report.malformed for report in reports)
-    return NOT_FOUND if (interrupted and not follow) or (wrong and not dry_run and not follow) else 0
+    return NOT_FOUND if wrong and not dry_run and not follow else 0
 
 
 def _check(session: Session, back: bool, origin: Optional[str], target: Optional[str], to_queue: Optional[str],
@@ -115,41 +112,40 @@ def _options(text: Optional[str]) -> dict[str, Any]:
     return options
 
 
-def _move(mover: Union[Forward, Back], reports: list[Moved], follow: bool) -> bool:
-    """Returns whether it was interrupted."""
-    try:
-        while True:
+def _move(mover: Union[Forward, Back], reports: list[Moved], follow: bool, progress: Progress) -> None:
+    mover.progress = lambda: progress.at(sum(report.moved for report in reports),
+                                         sum(report.total for report in reports))
+    while True:
+        try:
             for report in reports:
                 mover.move(report)
             if not follow:
-                return False
+                return
             sleep(FOLLOW_SECONDS)
-    except KeyboardInterrupt:
-        return True
+            mover.progress()
+        except Interrupted:
+            if follow:
+                return
+            raise
 
 
 def _show(session: Session, reports: list[Moved], back: bool, dry_run: bool) -> None:
     for report in reports:
         click.echo(_line(report, back, dry_run))
         for note in report.notes:
-            click.echo(f'  {note}')
+            click.echo(f'  {clean(note)}')
         if report.holders:
-            names = ', '.join(sorted(report.holders)[:MOST_NAMED])
+            names = ', '.join(map(clean, sorted(report.holders)[:MOST_NAMED]))
             click.echo(f'  held by {names}: stop them, or, if they are gone, wait until their leases have ended, '
                        f'{max(report.holders.values()):.0f} s from now; then run it again')
         if report.tenants:
             most = list(report.tenants.items())[:MOST_TENANTS]
-            names = ', '.join(f'{_name(tenant)} {count:,}' for tenant, count in most)
+            names = ', '.join(f'{tenant_text(tenant)} {count:,}' for tenant, count in most)
             click.echo(f'  the first {sum(report.tenants.values()):,} by tenant: {names}')
 
 
-def _name(tenant: str) -> str:
-    key = key_of(tenant)
-    return '/'.join(key) if isinstance(key, tuple) else key or '(none)'
-
-
 def _line(report: Moved, back: bool, dry_run: bool) -> str:
-    name = report.queue if report.to == report.queue else f'{report.queue} to {report.to}'
+    name = clean(report.queue if report.to == report.queue else f'{report.queue} to {report.to}')
     if dry_run:
         found = ', '.join(f'{count:,} {kind}' for kind, count in report.found.items())
         text = f'{name}: {sum(report.found.values()):,} to move' + (f' ({found})' if found else '')
@@ -163,38 +159,3 @@ def _line(report: Moved, back: bool, dry_run: bool) -> str:
         'that are no tasks': report.malformed, 'dead letters, which stay': report.dead,
         'cancelled or expired, which stay': report.cancelled, 'left; run it again': 0 if dry_run else report.left}
     return '; '.join([text, *(f'{count:,} {kind}' for kind, count in others.items() if count)])
-
-
-@contextmanager
-def _progress(session: Session) -> Iterator[Callable[[str, int, int], None]]:
-    """Shows how it goes: a bar where rich is there and people look on, else a line now and then."""
-    bars: Any = None
-    if sys.stdout.isatty() and not session.as_json:
-        try:
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-            bars = Progress(TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        except ImportError:
-            pass
-    if bars is None:
-        yield _lines(session)
-        return
-    tasks: dict[str, Any] = {}
-
-    def show(queue: str, done: int, total: int) -> None:
-        if queue not in tasks:
-            tasks[queue] = bars.add_task(queue)
-        bars.update(tasks[queue], completed=done, total=max(done, total))
-
-    with bars:
-        yield show
-
-
-def _lines(session: Session) -> Callable[[str, int, int], None]:
-    next_at = monotonic() + LINE_SECONDS
-
-    def show(queue: str, done: int, total: int) -> None:
-        nonlocal next_at
-        if monotonic() >= next_at:
-            next_at = monotonic() + LINE_SECONDS
-            session.say(f'{queue}: {done:,} of {max(done, total):,}')
-    return show

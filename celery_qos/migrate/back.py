@@ -32,13 +32,13 @@ class Back:
     Arguments:
         stock: the deployment.
         channel: of the app's broker.
-        progress: is told how it goes.
     """
 
-    def __init__(self, stock: Stock, channel: Channel, progress: Optional[Progress] = None) -> None:
+    def __init__(self, stock: Stock, channel: Channel) -> None:
         self._stock, self._channel = stock, channel
         self._store: Store = channel.store
-        self._progress = progress or (lambda queue, done, total: None)
+        #: Called after each step.
+        self.progress: Progress = lambda: None
         self._same: Optional[bool] = None
         self._name = f'migrate.{socket.gethostname()}.{os.getpid()}.{uuid4().hex[:8]}'
 
@@ -138,5 +138,5 @@ class Back:
         lease_seconds = self._channel.config.of(queue).lease_seconds
         moved = self._store.leave(queue, self._name, lease_seconds, targets, moves) if moves else 0
         self._store.bury(queue, [name for kind, name in bad if kind == 'egress'], 'malformed: it is no message')
-        self._progress(queue, report.moved + moved, sum(report.found.values()))
+        self.progress()
         return moved

@@ -38,14 +38,13 @@ class Forward:
         channel: of the app's broker.
         tenants: says whose each task is.
         unacked: move what its workers have not acknowledged too; they must have stopped.
-        progress: is told how it goes.
     """
 
-    def __init__(self, stock: Stock, channel: Channel, tenants: Tenants, unacked: bool = False,
-                 progress: Optional[Progress] = None) -> None:
+    def __init__(self, stock: Stock, channel: Channel, tenants: Tenants, unacked: bool = False) -> None:
         self._stock, self._channel, self._tenants, self._unacked = stock, channel, tenants, unacked
         self._store: Store = channel.store
-        self._progress = progress or (lambda queue, done, total: None)
+        #: Called after each step.
+        self.progress: Progress = lambda: None
         self._same: Optional[bool] = None
 
     @property
@@ -151,7 +150,7 @@ class Forward:
                 else:
                     skip += stuck
                 left, passed = left - done, passed + done
-                self._progress(report.queue, report.moved, sum(report.found.values()) + report.unacked)
+                self.progress()
                 if skip > MOST_MALFORMED:
                     report.note(f'{key!r}: more than {MOST_MALFORMED} entries are no tasks; is it a queue of Celery?')
                     break

@@ -7,8 +7,8 @@ from typing import Optional
 
 __all__ = ('Moved', 'Progress', 'MOST_NOTED')
 
-#: Called with a queue, how many of its tasks were looked at, and about how many there are.
-Progress = Callable[[str, int, int], None]
+#: Called after each step; may raise.
+Progress = Callable[[], None]
 #: Problems that are told one by one; the others are counted.
 MOST_NOTED = 10
 
@@ -49,6 +49,11 @@ class Moved:
     #: Path of a tenant to its number among the first tasks of each list, those with the most first; only where nothing
     #: is to move.
     tenants: Optional[dict[str, int]] = None
+
+    @property
+    def total(self) -> int:
+        """About as many as will have moved."""
+        return max(self.moved, sum(self.found.values()) + self.unacked)
 
     def note(self, text: str) -> None:
         if len(self.notes) < MOST_NOTED and text not in self.notes:

@@ -174,7 +174,7 @@ def test_the_tasks_own_sub_queue_is_named(app):
     (['--stock-options', '{'], '--stock-options')])
 def test_options_that_contradict_each_other_are_told_before_anything_is_done(options, named):
     app = Celery('shop', broker='qos://nowhere.invalid', set_as_current=False)
-    result = CliRunner().invoke(command, options, obj=SimpleNamespace(app=app))
+    result = CliRunner().invoke(command, options, obj=SimpleNamespace(app=app, no_color=True))
     assert result.exit_code == 2 and named in result.output and result.output.count('\n') == 1
 
 
