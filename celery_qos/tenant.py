@@ -21,7 +21,7 @@ from .checks import sub_queue_name
 from .errors import ConfigError, QoSError, TenantKeyError
 from .path import keys_of, path_of
 
-__all__ = ('install', 'of_message', 'sub_queue_of')
+__all__ = ('install', 'of_message', 'sub_queue_of', 'is_in_call', 'of_call', 'sub_queue_of_task')
 
 HEADER = 'tenant'
 SUB_QUEUE = 'sub_queue'
@@ -79,6 +79,26 @@ def sub_queue_of(message: dict[str, Any]) -> str:
     """
     name = _stamped(message, SUB_QUEUE)
     return '' if name is None or name == '' else sub_queue_name(SUB_QUEUE, name)
+
+
+def is_in_call(name: str) -> bool:
+    """Whether the arguments of a task of this name say whose it is."""
+    return name == UNLOCK or _tenant_key(_task(name)) is not None
+
+
+def of_call(name: str, body: Any) -> Optional[str]:
+    """The path of the tenant that the arguments of a task say, in the body of its message; None where they do not.
+
+    Raises:
+        QoSError: the tenant could not be found, or cannot be a key.
+    """
+    key = _from_arguments(name, {}, body)
+    return None if key is None else '' if key == '' else path_of(key)
+
+
+def sub_queue_of_task(name: str) -> Any:
+    """The sub-queue of the tasks of this name that name none themselves; None where they have none."""
+    return getattr(_task(name), SUB_QUEUE, None)
 
 
 def _stamped(message: dict[str, Any], header: str) -> Any:
