@@ -21,7 +21,7 @@ def project(server: EmbeddedRedis, tmp_path: Path) -> Project:
 
 @pytest.mark.once
 def test_beat(project: Project):
-    with project.worker('shop', options=('-B', '-s', 'schedule')):
+    with project.worker('shop', options=('-B', '-s', str(project.folder / 'schedule'))):
         until(lambda: len(project.notes()) == 2)
     assert project.notes() == [('report', 'house', None), ('report', 'weekly', 'globex')]
 

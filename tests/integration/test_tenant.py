@@ -99,6 +99,23 @@ def test_the_current_tenant_is_asked_last(app, tenants):
     assert tenants() == ['', '', *['acme\x1f7'] * 3, 'explicit', 'keyed', 'keyed']
 
 
+def test_inside_a_task_the_current_tenant_changes_nothing(app, tenants):
+    celery_qos.setup(app, current_tenant=lambda: 'current')
+
+    @app.task
+    def job(): ...
+
+    @app.task
+    def outer():
+        job.delay()
+
+    outer.apply(headers={'tenant': 'acme'})
+    outer.apply(headers={'tenant': ''})
+    outer.apply()
+    app.send_task('job', retries=1)
+    assert tenants() == ['', '', 'acme', 'current']
+
+
 @pytest.mark.parametrize('key, complaint', [
     (None, r"task 'job': current_tenant .*broken.* raised RuntimeError\('out of context'\)"), ('x' * 256, '256 bytes')])
 def test_a_current_tenant_that_cannot_be(app, tenants, key, complaint):
