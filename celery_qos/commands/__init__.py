@@ -14,8 +14,8 @@ __all__ = ('qos', 'COMMANDS')
 
 #: In the order in which ``--help`` lists them.
 COMMANDS: tuple[str, ...] = (
-    'status', 'tenants', 'top', 'why', 'set', 'pause', 'resume', 'purge', 'move', 'delayed', 'dead', 'doctor', 'migrate',
-    'exporter')
+    'status', 'tenants', 'top', 'why', 'set', 'pause', 'resume', 'purge', 'move', 'delayed', 'dead', 'doctor',
+    'migrate', 'exporter')
 
 
 class Commands(DYMGroup):
