@@ -13,6 +13,7 @@ from .moves import Move, Moved
 from .observe import QueueStatus, TenantStatus, Why
 from .observe.status import status_of
 from .observe.tenants import tenants_of
+from .observe.waits import totals
 from .observe.why import why_not_here, why_task, why_tenant
 from .options import Options
 from .overrides import overrides, stored_as
@@ -203,6 +204,11 @@ class Control:
         """The queue at a glance, in a few commands, however many tenants there are."""
         with self._store() as store:
             return status_of(store, self._queue(queue))
+
+    def delivered(self, queue: Optional[str] = None) -> int:
+        """Tasks that workers were delivered since the queue exists; they tell of them every few seconds."""
+        with self._store() as store:
+            return totals(store.client, store.namespace(self._queue(queue)))[''].count
 
     def tenants(self, queue: Optional[str] = None, sort: str = 'waiting', top: Optional[int] = 20,
                 match: str = '', progress: Optional[Progress] = None) -> list[TenantStatus]:

@@ -481,6 +481,13 @@ class Store:
         found: Any = self.client.xrange(keys.dead(self.namespace(queue)), f'({after}' if after else '-', count=count)
         return [(letter_id.decode(), fields) for letter_id, fields in found]
 
+    def newest_dead_letters(self, queue: str, before: str = '',
+                            count: int = 100) -> list[tuple[str, dict[bytes, bytes]]]:
+        """The same before the one of this id, the newest first."""
+        found: Any = self.client.xrevrange(
+            keys.dead(self.namespace(queue)), f'({before}' if before else '+', '-', count=count)
+        return [(letter_id.decode(), fields) for letter_id, fields in found]
+
     def dead_letter(self, queue: str, letter_id: str) -> Optional[dict[bytes, bytes]]:
         """The fields of one; None where there is none of this id."""
         found: Any = self.client.xrange(keys.dead(self.namespace(queue)), letter_id, letter_id)

@@ -15,7 +15,7 @@ __all__ = ('qos', 'COMMANDS')
 #: In the order in which ``--help`` lists them.
 COMMANDS: tuple[str, ...] = (
     'status', 'tenants', 'top', 'why', 'set', 'pause', 'resume', 'purge', 'move', 'delayed', 'dead', 'doctor',
-    'migrate', 'exporter')
+    'exporter', 'web', 'migrate')
 
 
 class Commands(DYMGroup):
