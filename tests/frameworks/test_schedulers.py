@@ -20,8 +20,8 @@ def project(server: EmbeddedRedis, tmp_path: Path) -> Project:
 
 
 @pytest.mark.once
-def test_beat(project: Project):
-    with project.worker('shop', options=('-B', '-s', 'schedule')):
+def test_beat(project: Project, tmp_path: Path):
+    with project.worker('shop', options=('-B', '-s', str(tmp_path / 'schedule'))):
         until(lambda: len(project.notes()) == 2)
     assert project.notes() == [('report', 'house', None), ('report', 'weekly', 'globex')]
 
