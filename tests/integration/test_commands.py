@@ -286,6 +286,7 @@ class TestTrouble:
             app = app_on(server, url=f'qos+socket://monitor:password@{server.socket}?virtual_host=0')
             assert run(app, 'status', '--json', code=0).data[0]['waiting'] == 2
             assert run(app, 'tenants', '--json', code=0).data[0]['waiting'] == 2
+            assert run(app, 'why', 'acme', '--json', code=0).data['waiting'] == 2
             for words in ['set', 'tenant', 'acme', 'weight=3'], ['purge', 'acme', '--yes']:
                 err = run(app, *words, code=3).err
                 assert err.startswith('Error: Redis refuses: ') and 'whose user may do this' in err
