@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 from .config import Config, Egress, QoS, SubQueue, Tenant
 from .dead_letters import DeadLetters
@@ -28,17 +28,20 @@ __all__ = ('setup', 'control', 'Control')
 Progress = Callable[[int, int], None]
 
 
-def setup(app: Celery, qos: Optional[QoS] = None, queues: Optional[Mapping[str, QoS]] = None) -> None:
+def setup(app: Celery, qos: Optional[QoS] = None, queues: Optional[Mapping[str, QoS]] = None,
+          current_tenant: Union[None, str, Callable[[], Any]] = None) -> None:
     """Configure the queues of `app`. Optional: every option has a default.
 
     Arguments:
         qos: for every queue that `queues` does not name.
         queues: a Celery queue's name to its own options.
+        current_tenant: says whose request is served just now: a callable without arguments that returns a tenant key
+            or None, or its import path. It is asked for a task of which nothing else says it.
 
     Raises:
         ConfigError: an option is unknown or has a value it cannot have.
     """
-    data = Config.build(qos, queues).as_data()
+    data = Config.build(qos, queues, current_tenant).as_data()
     app.conf.broker_transport_options = {**(app.conf.broker_transport_options or {}), 'qos': data}
 
 

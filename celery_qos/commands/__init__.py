@@ -10,7 +10,11 @@ from click_didyoumean import DYMGroup
 __all__ = ('qos', 'COMMANDS')
 
 #: In the order in which ``--help`` lists them.
+<<<<<<< HEAD
+COMMANDS: tuple[str, ...] = ('status', 'migrate')
+=======
 COMMANDS: tuple[str, ...] = ('status', 'tenants', 'top', 'why', 'set', 'pause', 'resume', 'purge', 'delayed', 'dead')
+>>>>>>> main
 
 
 class Commands(DYMGroup):
