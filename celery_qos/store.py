@@ -22,7 +22,8 @@ from .publication import Publication
 from .scripts import WritesRefused, script, unavailable
 from .wire import Wire
 
-__all__ = ('Store', 'Delivery', 'Delayed', 'Recovery', 'Sweep', 'Tracked', 'SCHEMA_VERSION', 'MINIMUM_SERVER')
+__all__ = ('Store', 'Delivery', 'Delayed', 'Recovery', 'Sweep', 'Tracked', 'SCHEMA_VERSION',
+           'MINIMUM_SERVER')
 
 #: Version of the layout of the keys; a queue stored with another one is refused.
 SCHEMA_VERSION = '3'
@@ -418,6 +419,37 @@ class Store:
         found: Any = self.client.hmget(keys.waiting(self.namespace(queue)), list(map(to_bytes, ids)))
         return sum(int(count) for count in found if count and count.isdigit())
 
+    def peek(self, queue: str, tenant_id: str, priority: int, after: str, count: int) -> list[tuple[str, bytes, bytes]]:
+        """Entry id, headers and properties of a tenant's waiting tasks past the one of this entry, oldest first."""
+        found = self.run('peek', queue, to_bytes(tenant_id), priority, after, count)
+        return [(entry_id.decode(), headers, properties) for entry_id, headers, properties in found]
+
+    def move(self, queue: str, tenant_id: str, priority: int, to: tuple[str, str, str],
+             tasks: Sequence[tuple[str, str, str]], force: bool, only_look: bool) -> tuple[int, Optional[int]]:
+        """Move some waiting tasks of a tenant; the order of `tasks` is theirs afterwards.
+
+        Arguments:
+            to: queue, tenant's path, and sub-queue or '' for the one that the queue and the tenant say.
+            tasks: of each its entry, and its new headers and properties, '' for the old ones.
+            force: no capacity limits it.
+
+        Returns:
+            How many went, or would go; and how many more there was room for before, None for any number.
+
+        Raises:
+            ConfigError: there is no such sub-queue, or they are there already.
+        """
+        target, tenant, sub_queue = to
+        count, *rest = script('move')(
+            self.client, [self.namespace(queue), self.namespace(target)], to_bytes(tenant_id), priority,
+            to_bytes(tenant), sub_queue, int(force), int(only_look), *[part for task in tasks for part in task])
+        if count == -1:
+            raise ConfigError(_unknown_sub_queue(target, sub_queue, [name.decode() for name in rest]))
+        if count == -2:
+            raise ConfigError(f'queue {queue!r}: the tasks are there already; name another tenant, sub-queue or queue')
+        room, = rest
+        return count, None if room < 0 else room
+
     # -- tasks that wait for their time
 
     def delayed(self, queue: str, after: tuple[str, int | str] = ('', ''), count: int = 100) -> list[Delayed]:
@@ -447,6 +479,13 @@ class Store:
     def dead_letters(self, queue: str, after: str = '', count: int = 100) -> list[tuple[str, dict[bytes, bytes]]]:
         """Id and fields of the dead letters past the one of this id, the oldest first."""
         found: Any = self.client.xrange(keys.dead(self.namespace(queue)), f'({after}' if after else '-', count=count)
+        return [(letter_id.decode(), fields) for letter_id, fields in found]
+
+    def newest_dead_letters(self, queue: str, before: str = '',
+                            count: int = 100) -> list[tuple[str, dict[bytes, bytes]]]:
+        """The same before the one of this id, the newest first."""
+        found: Any = self.client.xrevrange(
+            keys.dead(self.namespace(queue)), f'({before}' if before else '+', '-', count=count)
         return [(letter_id.decode(), fields) for letter_id, fields in found]
 
     def dead_letter(self, queue: str, letter_id: str) -> Optional[dict[bytes, bytes]]:

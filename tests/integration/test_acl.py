@@ -9,12 +9,14 @@ import pytest
 from celery import Celery, group
 from kombu import pools
 from kombu.exceptions import OperationalError
+from prometheus_client import generate_latest
 from redis import Redis
 from redis.exceptions import ResponseError
 
 import celery_qos
 from celery_qos import QoS, SubQueue, Tenant, keys
 from celery_qos.embedded import EmbeddedRedis
+from celery_qos.metrics import Collector
 from celery_qos.observe.waits import queue_waits, tenant_waits, totals
 from celery_qos.store import Store
 from tests.until import until
@@ -241,6 +243,11 @@ def test_monitoring_reads_counts_and_settings_and_writes_nothing(server, users):
     assert queue_waits(monitor, NS)[''].count == totals(monitor, NS)[''].count == 1
     assert list(tenant_waits(monitor, NS)) == [':acme']
     assert refused(server, 'monitor') == []
+    metrics = generate_latest(Collector(app, top=1)).decode()
+    assert 'celery_qos_up 1.0\n' in metrics and 'celery_qos_oldest_wait_seconds{' not in metrics
+    assert 'celery_qos_tenant_waiting_tasks{kind="tenant",queue="celery",sub_queue="",tenant="acme"} 1.0' in metrics
+    # A task's entry would say since when it waits.
+    assert {name for _, _, name in refused(server, 'monitor')} == {'xrange'}
 
     before = {key: server.client().dump(key) for key in server.client().keys()}
     with pytest.raises((ResponseError, OperationalError)):

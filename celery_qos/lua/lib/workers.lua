@@ -1,5 +1,5 @@
 -- Who works on the queue: slots, and the way back into egress for what a worker did not settle.
--- include keys, settings, egress, fair, limits, dead, work
+-- include keys, settings, egress, fair, limits, dead, work, totals
 local workers = {}
 
 -- Entries handed back per call, and tasks given up, so that a script stays short; the caller comes again for the rest.
@@ -63,6 +63,7 @@ function workers.redeliver(stream, id, counted)
   if redis.call('XACK', key, keys.GROUP, id) == 0 or not entry or reason then return 0, 0 end
   redis.call('XDEL', key, id)
   redis.call('XADD', key, '*', 'redelivered', 1, 'deliveries', deliveries, unpack(fields))
+  totals.count('redelivered', totals.sub_of(fields))
   return 1, 0
 end
 
@@ -147,6 +148,9 @@ function workers.recover(consumer, counted)
   for _, id in ipairs(given_up) do limits.vacate(keys.split(id)) end
   work.take(#given_up * work.VACATE)
   done = done and #ran < 2 * most
-  if done then workers.forget_consumer(consumer) end
+  if done then
+    workers.forget_consumer(consumer)
+    if counted > 0 then totals.count('recovered') end
+  end
   return moved, done, died
 end
