@@ -138,8 +138,9 @@ class TestPurge:
         publish(app, 'globex')
         ran = run(app, 'purge', 'acme', input='n\n', code=1)
         assert 'Delete 5 tasks of tenant acme?' in ran.err and 'nothing was done' in ran.err
-        assert run(app, 'purge', 'alice', '--inside', 'acme', input='y\n', code=0).out == (
-            'tenant acme/alice: 2 tasks deleted\n')
+        # Click before 8.2 echoes what was typed.
+        ran = run(app, 'purge', 'alice', '--inside', 'acme', input='y\n', code=0)
+        assert ran.out.endswith('tenant acme/alice: 2 tasks deleted\n')
         assert run(app, 'purge', 'acme', '--yes', '--json', code=0).data == {
             'queue': 'celery', 'tenant': 'acme', 'deleted': 3}
         run(app, 'purge', 'acme', code=1)
@@ -177,7 +178,7 @@ class TestDelayed:
             'queue': 'celery', 'cancelled': [ids[0]], 'not_found': ['x']}
         publish(app, 'globex', countdown=600)
         assert run(app, 'delayed', 'cancel', '--tenant', 'acme', '--yes', code=0).out == '149 tasks cancelled\n'
-        assert run(app, 'delayed', 'cancel', '--all', input='y\n', code=0).out == '1 task cancelled\n'
+        assert run(app, 'delayed', 'cancel', '--all', input='y\n', code=0).out.endswith('1 task cancelled\n')
         run(app, 'delayed', 'cancel', '--all', '--yes', code=1)
         run(app, 'delayed', 'cancel', 'x', '--all', code=2)
 
@@ -210,7 +211,7 @@ class TestDead:
             'queue': 'celery', 'requeued': 1, 'not_found': ['1-1']}
         assert run(app, 'dead', 'requeue', '--tenant', 'acme', '--yes', code=0).out == '2 dead letters requeued\n'
         assert celery_qos.control(app).waiting('acme') == 4
-        assert run(app, 'dead', 'delete', '--all', input='y\n', code=0).out == '1 dead letter deleted\n'
+        assert run(app, 'dead', 'delete', '--all', input='y\n', code=0).out.endswith('1 dead letter deleted\n')
         run(app, 'dead', 'delete', '--all', '--yes', code=1)
         run(app, 'dead', 'delete', code=2)
 
@@ -286,6 +287,7 @@ class TestTrouble:
             app = app_on(server, url=f'qos+socket://monitor:password@{server.socket}?virtual_host=0')
             assert run(app, 'status', '--json', code=0).data[0]['waiting'] == 2
             assert run(app, 'tenants', '--json', code=0).data[0]['waiting'] == 2
+            assert run(app, 'why', 'acme', '--json', code=0).data['waiting'] == 2
             for words in ['set', 'tenant', 'acme', 'weight=3'], ['purge', 'acme', '--yes']:
                 err = run(app, *words, code=3).err
                 assert err.startswith('Error: Redis refuses: ') and 'whose user may do this' in err
