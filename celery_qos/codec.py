@@ -84,7 +84,7 @@ def decode(delivery: Delivery) -> dict[str, Any]:
     info = properties.setdefault('delivery_info', {}) if isinstance(properties, dict) else None
     if not isinstance(info, dict) or not isinstance(headers, dict):
         raise ValueError('properties, delivery_info and headers are not JSON objects')
-    if not isinstance(headers.get('task', ''), str) or isinstance(headers.get('id'), (list, dict)):
+    if 'task' in headers and (not isinstance(headers['task'], str) or isinstance(headers.get('id'), (list, dict))):
         raise ValueError('the name or the id of its task is of a wrong type')
     properties.pop('body_encoding', None)       # the body is as it is
     properties['delivery_tag'] = delivery_tag(delivery.queue, delivery.entry_id)

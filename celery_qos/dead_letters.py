@@ -26,7 +26,7 @@ class DeadLetter(NamedTuple):
     """What is left of a task, or of an entry that was none."""
 
     letter_id: str
-    #: Why it is here: ``delivered 5 times``, ``rejected``, ``full``, or ``malformed: `` and what is wrong with it.
+    #: Why it is here: ``delivered 5 times``, ``rejected``, ``full``, or ``malformed:`` and what is wrong with it.
     reason: str
     died: datetime
     #: When it was published, as far as that is known.
@@ -71,6 +71,18 @@ class DeadLetters(Paged[Row, DeadLetter]):
 
     def _item(self, row: Row) -> DeadLetter:
         return _letter(*row)
+
+    def newest(self, before: str = '', count: int = 100) -> list[DeadLetter]:
+        """The newest `count`, the newest first; of those older than the one with the id `before`, where it is given."""
+        with self._store() as store:
+            rows = store.newest_dead_letters(self.queue, before, count)
+        return [self._item(row) for row in rows]
+
+    def get(self, letter_id: str) -> Optional[DeadLetter]:
+        """The one of this id, or None where there is none."""
+        with self._store() as store:
+            fields = store.dead_letter(self.queue, letter_id)
+        return None if fields is None else _letter(letter_id, fields)
 
     def requeue(self, *letter_ids: str) -> int:
         """Have these delivered again, as if they had just been published; returns how many there were."""

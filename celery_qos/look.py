@@ -93,12 +93,18 @@ class Look:
 
     def totals(self, queue: str, names: Sequence[str]) -> list[int]:
         """These counters of the settings hash."""
-        return [_count(each) for each in self._hmget(keys.settings(self._store.namespace(queue)), names)]
+        return [_count(each) for some in batches(names, _IDS_PER_SCAN)
+                for each in self._hmget(keys.settings(self._store.namespace(queue)), some)]
 
     def oldest(self, queue: str, ids: Iterable[str]) -> Iterator[int]:
         """Since when, in ms of the server's clock, the oldest waiting task of each tenant's id waits; 0 for none."""
         for some in batches(ids, _TENANTS_PER_CALL):
             yield from self._store.run('oldest', queue, *map(to_bytes, some))
+
+    def earliest_due(self, queue: str) -> Optional[int]:
+        """When the first delayed task is due, in ms of the server's clock."""
+        found: Any = self._store.client.zrange(keys.delayed(self._store.namespace(queue)), 0, 0, withscores=True)
+        return int(found[0][1]) if found else None
 
     def held(self, queue: str) -> dict[str, int]:
         """Tenant's id to its number of tasks in egress."""

@@ -2,8 +2,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import islice, repeat
 from time import monotonic
 from typing import Any, NamedTuple, Optional, Union
 
@@ -32,6 +33,8 @@ MINIMUM_SERVER = (6, 2)
 IDS_PER_CALL = 40
 #: The same where the server has more to do for each.
 _SLOW_IDS_PER_CALL = 12
+#: Fields of a hash that one call looks at.
+_SCANNED_PER_CALL = 1000
 #: Counts of waits per call.
 WAITS_PER_CALL = 200
 #: So often a worker has what one call left over done, before it leaves it to the sweep.
@@ -213,7 +216,13 @@ class Store:
         self._streams[queue] = streams
         if contradicted:
             raise ConfigError(_contradiction(queue, options_of(contradicted[0]) or {}, structure or {}))
-        while left:
+        self._finish(queue, left)
+
+    def _finish(self, queue: str, left: int, rounds: Iterable[Any] = repeat(None)) -> None:
+        """Go on with what a call left over, for so many rounds; after that, the sweep does."""
+        for _ in rounds:
+            if not left:
+                break
             left = self.run('fill', queue)
 
     def is_configured(self, queue: str) -> bool:
@@ -234,13 +243,43 @@ class Store:
         size = self.run('size', queue)
         return None if size < 0 else size
 
-    def purge(self, queue: str) -> int:
-        """Delete the tasks that no worker holds yet; returns how many."""
+    def purge(self, queue: str, on_progress: Callable[[int], None] = lambda count: None) -> int:
+        """Delete the tasks that no worker holds yet; returns how many.
+
+        Arguments:
+            on_progress: called with how many more were deleted, now and then. What it raises ends the purge.
+        """
         total, done = 0, 0
         while not done:
             purged, done = self.run('purge', queue)
             total += purged
+            on_progress(purged)
         return total
+
+    def purge_tenant(self, queue: str, tenant: str, on_progress: Callable[[int], None] = lambda count: None) -> int:
+        """As `purge`, of what waits in the streams of a tenant and of those inside it."""
+        total = 0
+        for ids in batches(self._ids_of(queue, tenant), _SLOW_IDS_PER_CALL):
+            purged = self.run('purge_tenant', queue, *map(to_bytes, ids))
+            total += purged
+            on_progress(purged)
+        return total
+
+    def _ids_of(self, queue: str, tenant: str) -> Iterator[str]:
+        """The ids of a tenant in all sub-queues, and those of the tenants inside it that have tasks."""
+        ns = self.namespace(queue)
+        for sub_queue in self._every_sub_queue(queue):
+            yield keys.tenant_id(tenant, sub_queue)
+        if self.client.hexists(keys.state(ns), 'nested'):
+            inside = '*:' + re.sub(r'([][*?\\])', r'\\\1', tenant) + keys.PART + '*'
+            for each, _ in self.client.hscan_iter(keys.waiting(ns), to_bytes(inside), count=_SCANNED_PER_CALL):
+                if to_text(each).partition(':')[2].startswith(tenant + keys.PART):
+                    yield to_text(each)
+
+    def _every_sub_queue(self, queue: str) -> list[str]:
+        """The implicit one, the declared ones, and those that are declared no longer but may have tasks."""
+        former: Any = self.client.hget(keys.settings(self.namespace(queue)), 'former')
+        return list(dict.fromkeys(['', *self.sub_queues(queue), *map(str, _list(former))]))
 
     def delete(self, queue: str, if_unused: bool = False) -> bool:
         """Delete the queue and its settings; False where `if_unused` kept it."""
@@ -368,6 +407,18 @@ class Store:
         ids = {to_text(each): int(count) for each, count in found.items() if b':' in each and count.isdigit()}
         return {each.removeprefix(':'): count for each, count in ids.items()}
 
+    def count_waiting(self, queue: str, tenant: str) -> int:
+        """Tasks that wait in the streams of a tenant and of those inside it."""
+        return self._sum_waiting(queue, [keys.tenant_id(tenant, each) for each in self._every_sub_queue(queue)])
+
+    def count_waiting_in(self, queue: str, sub_queue: str) -> int:
+        """Tasks that wait in a sub-queue."""
+        return self._sum_waiting(queue, [sub_queue])
+
+    def _sum_waiting(self, queue: str, ids: list[str]) -> int:
+        found: Any = self.client.hmget(keys.waiting(self.namespace(queue)), list(map(to_bytes, ids)))
+        return sum(int(count) for count in found if count and count.isdigit())
+
     def peek(self, queue: str, tenant_id: str, priority: int, after: str, count: int) -> list[tuple[str, bytes, bytes]]:
         """Entry id, headers and properties of a tenant's waiting tasks past the one of this entry, oldest first."""
         found = self.run('peek', queue, to_bytes(tenant_id), priority, after, count)
@@ -430,12 +481,77 @@ class Store:
         found: Any = self.client.xrange(keys.dead(self.namespace(queue)), f'({after}' if after else '-', count=count)
         return [(letter_id.decode(), fields) for letter_id, fields in found]
 
+    def newest_dead_letters(self, queue: str, before: str = '',
+                            count: int = 100) -> list[tuple[str, dict[bytes, bytes]]]:
+        """The same before the one of this id, the newest first."""
+        found: Any = self.client.xrevrange(
+            keys.dead(self.namespace(queue)), f'({before}' if before else '+', '-', count=count)
+        return [(letter_id.decode(), fields) for letter_id, fields in found]
+
+    def dead_letter(self, queue: str, letter_id: str) -> Optional[dict[bytes, bytes]]:
+        """The fields of one; None where there is none of this id."""
+        found: Any = self.client.xrange(keys.dead(self.namespace(queue)), letter_id, letter_id)
+        return found[0][1] if found else None
+
     def count_dead_letters(self, queue: str) -> int:
         return self.client.xlen(keys.dead(self.namespace(queue)))
 
     def exhume(self, queue: str, ids: Iterable[str], again: bool) -> int:
         """Take dead letters out, `again` to have them delivered; returns how many were there."""
         return sum(self.run('exhume', queue, int(again), *some) for some in batches(ids, _SLOW_IDS_PER_CALL))
+
+    # -- to and from the lists of the stock Redis transport
+
+    def adopt(self, queue: str, source: str, look: int, tasks: Sequence[tuple[bytes, Publication]]) -> list[str]:
+        """Move tasks from a list into their tenants' streams.
+
+        Arguments:
+            source: the list's key.
+            look: how far from its end, where stock workers take, an entry is looked for.
+            tasks: each as it lies in the list, and what is enqueued of it. No capacity limits them.
+
+        Returns:
+            What became of the first ones, as many as one call does: ``waits``, ``delayed``, ``expired``, ``gone``
+            where the list had it no more, ``stuck`` where its tenant's key holds something else.
+
+        Raises:
+            SchemaMismatch: the queue's keys follow another layout.
+        """
+        arguments: list[Any] = [look]
+        for entry, publication in tasks:
+            tenant, priority, _, _, *rest = publication.arguments
+            arguments += [entry, 2 + len(rest), tenant, priority, *rest]
+        found = script('adopt')(self.client, [self.namespace(queue), source], *arguments)
+        outcomes = [each.decode() for each in found]
+        if outcomes and outcomes[0] == 'schema':
+            raise SchemaMismatch(queue, outcomes[1], SCHEMA_VERSION)
+        return outcomes
+
+    def claim(self, queue: str, consumer: str, most: int, lease_seconds: float) -> tuple[list[Delivery], bool]:
+        """Deliver tasks to one who takes them to another broker, in their order, whatever limits hold them.
+
+        Returns:
+            Some of them, and whether more wait; there may be none in one call, and some in the next.
+        """
+        more, *entries = self.run('claim', queue, consumer, most, _ms(lease_seconds))
+        return [_delivery(queue, name.decode(), flat) for name, flat in entries], bool(more)
+
+    def leave(self, queue: str, consumer: str, lease_seconds: float, targets: Sequence[str],
+              tasks: Iterable[tuple[str, str, int, bytes]]) -> int:
+        """Move tasks to lists, as the stock transport keeps them; returns how many were there.
+
+        Arguments:
+            consumer: who claimed those that are in egress.
+            targets: keys of the lists.
+            tasks: ``egress`` or ``delayed``, the name of its entry or its place, which list, and the entry of that.
+        """
+        return sum(script('leave')(self.client, [self.namespace(queue), *targets], consumer, _ms(lease_seconds), *[
+            part for kind, name, target, entry in some for part in (kind, name, target + 1, entry)])
+            for some in batches(tasks, _SLOW_IDS_PER_CALL))
+
+    def count_cancelled(self, queue: str) -> int:
+        """Tasks that expired or were cancelled, and of which Celery was not told yet."""
+        return self.client.xlen(keys.discarded(self.namespace(queue)))
 
     # -- workers
 
@@ -455,10 +571,7 @@ class Store:
         new, unsettled, self._streams[queue], left, now_ms = self.run(
             'lease', queue, consumer, slots, _ms(lease_seconds), '' if suspects is None else suspects)
         self.clock.set(now_ms, began, monotonic())
-        for _ in range(_MOST_ROUNDS):
-            if not left:
-                break
-            left = self.run('fill', queue)
+        self._finish(queue, left, range(_MOST_ROUNDS))
         return bool(new), unsettled
 
     def release(self, queue: str, consumer: str) -> int:
@@ -569,9 +682,7 @@ class Store:
         done = _WAITS
         while done == _WAITS:
             done, *rest = self.run('set', queue, of, *pairs)
-        left = rest[0] if rest else 0
-        while left:
-            left = self.run('fill', queue)
+        self._finish(queue, rest[0] if rest else 0)
         return bool(done)
 
     def settings(self, queue: str, of: str) -> dict[str, Any]:
@@ -584,6 +695,11 @@ class Store:
         if own is None:
             own = {name: value for each in defaults if each for name, value in each.items()}
         return {**own, **(overrides or {})}
+
+    def overridden(self, queue: str, of: str) -> dict[str, Any]:
+        """The options that were set at run time; keys as `set` has them."""
+        found: Any = self.client.hget(keys.settings(self.namespace(queue)), f'set:{of}')
+        return options_of(found) or {}
 
     def sub_queues(self, queue: str) -> list[str]:
         """Names of the declared sub-queues, in order."""
@@ -627,11 +743,9 @@ class Store:
         streams = [(queue, number, self.streams(queue)) for queue in queues for number in range(self.streams(queue))]
         return [keys.egress(self.namespace(queue), (turn + number) % count) for queue, number, count in streams]
 
-    def read_command(self, queues: list[str], consumer: str, count: int, block_ms: int) -> list:
-        """Wait for tasks: at most `count` of each stream of egress."""
-        streams = self._egress(queues)
-        return ['XREADGROUP', 'GROUP', keys.GROUP, consumer, 'COUNT', count, 'BLOCK', block_ms,
-                'STREAMS', *streams, *['>'] * len(streams)]
+    def read_command(self, queues: list[str], consumer: str, count: int, block_ms: Optional[int] = None) -> list:
+        """Take tasks, at most `count` of each stream of egress; wait for the first of them, unless for None ms."""
+        return _read(self._egress(queues), consumer, count, () if block_ms is None else ('BLOCK', block_ms))
 
     def wait_command(self, seen: Mapping[tuple[str, int], str], block_ms: int) -> list:
         """Wait until a stream has an entry past the one given for its queue and number; takes nothing."""
@@ -655,8 +769,7 @@ class Store:
         streams = self._egress(queues, turn)
         if len(streams) == 1:
             # In a script each entry would be copied twice.
-            reply, = self._wire.send([
-                ['XREADGROUP', 'GROUP', keys.GROUP, consumer, 'COUNT', count, 'STREAMS', *streams, '>']])
+            reply, = self._wire.send([_read(streams, consumer, count)])
             if isinstance(reply, ResponseError):
                 raise reply
             if isinstance(reply, dict):
@@ -692,6 +805,11 @@ _WAITS = -1
 FORGET = object()
 
 
+def _read(streams: Sequence[str], consumer: str, count: int, block: Sequence[Any] = ()) -> list:
+    return ['XREADGROUP', 'GROUP', keys.GROUP, consumer, 'COUNT', count, *block, 'STREAMS', *streams,
+            *['>'] * len(streams)]
+
+
 def _delivery(queue: str, name: str, flat: list[bytes]) -> Delivery:
     return Delivery(queue, name, fields_of(flat))
 
@@ -721,6 +839,14 @@ def options_of(text: Optional[bytes]) -> Optional[dict[str, Any]]:
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def _list(text: Optional[bytes]) -> list[Any]:
+    try:
+        value = json.loads(text or b'')
+    except (ValueError, RecursionError):
+        return []
+    return value if isinstance(value, list) else []
 
 
 def _ms(seconds: float) -> int:

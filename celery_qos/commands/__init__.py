@@ -5,6 +5,7 @@ from importlib import import_module
 from typing import Any, Optional
 
 import click
+from click_didyoumean import DYMGroup
 
 # ``celery inspect --list`` tells of the commands that this program knows.
 from ..worker import remote as remote
@@ -12,10 +13,12 @@ from ..worker import remote as remote
 __all__ = ('qos', 'COMMANDS')
 
 #: In the order in which ``--help`` lists them.
-COMMANDS: tuple[str, ...] = ('status', 'move', 'doctor')
+COMMANDS: tuple[str, ...] = (
+    'status', 'tenants', 'top', 'why', 'set', 'pause', 'resume', 'purge', 'move', 'delayed', 'dead', 'doctor',
+    'exporter', 'web', 'migrate')
 
 
-class Commands(click.Group):
+class Commands(DYMGroup):
     """Imports a command's file when it is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -34,7 +37,7 @@ def qos() -> None:
 
     \b
     Exit codes: 0 done; 1 found nothing, or found something wrong; 2 wrong usage or value;
-    3 Redis does not answer or refuses.
+    3 Redis does not answer or refuses; 130 interrupted.
 
     \b
     Example:

@@ -92,7 +92,7 @@ local function done(outcome)
 end
 
 if discarded.is_expired(fields) then
-  discarded.add('expired', fields)
+  discarded.add('expired', fields, sub)
   return done('expired')
 end
 if due and due <= clock.now_ms() then due = nil end

@@ -56,9 +56,10 @@ class QueueStatus:
     parked: int
     workers: tuple[WorkerStatus, ...] = ()
     sub_queues: tuple[SubQueueStatus, ...] = ()
-    #: Since the queue exists: `redelivered` (deliveries after a worker died or a task was requeued), `recovered`
-    #: (leases that ended), `dead` (dead letters), `throttled` (times that a limit held somebody back), `expired`, and
-    #: what became of tasks that found no room: `reject`, `dead-letter`, `drop-oldest`.
+    #: Since the queue exists: `redelivered` (again, as a worker died, stopped or lost its connection, or a task was
+    #: requeued), `recovered` (leases that ended), `dead` (dead letters), `throttled` (times that a limit or a pause
+    #: held somebody back), `expired`, `revoked` (delayed tasks), and what became of tasks that found no room:
+    #: `reject`, `dead-letter`, `drop-oldest`.
     counts: dict[str, int] = field(default_factory=dict)
     #: Of the last minutes.
     waits: Waits = Waits()

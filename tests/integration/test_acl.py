@@ -9,12 +9,15 @@ import pytest
 from celery import Celery, group
 from kombu import pools
 from kombu.exceptions import OperationalError
+from prometheus_client import generate_latest
 from redis import Redis
 from redis.exceptions import ResponseError
 
 import celery_qos
 from celery_qos import QoS, SubQueue, Tenant, keys
 from celery_qos.embedded import EmbeddedRedis
+from celery_qos.metrics import Collector
+from celery_qos.observe.waits import queue_waits, tenant_waits, totals
 from celery_qos.store import Store
 from tests.until import until
 
@@ -236,7 +239,15 @@ def test_monitoring_reads_counts_and_settings_and_writes_nothing(server, users):
     assert monitor.xlen(keys.tenant_stream(NS, 'acme')) == 1
     assert monitor.xinfo_groups(keys.egress(NS))[0]['pending'] == 0
     assert monitor.zrange(keys.leases(NS), 0, -1) == [b'w']
+    store.note_waits('celery', {(b':acme', 3): 1, (keys.ROOT.encode(), 3): 1}, 0)
+    assert queue_waits(monitor, NS)[''].count == totals(monitor, NS)[''].count == 1
+    assert list(tenant_waits(monitor, NS)) == [':acme']
     assert refused(server, 'monitor') == []
+    metrics = generate_latest(Collector(app, top=1)).decode()
+    assert 'celery_qos_up 1.0\n' in metrics and 'celery_qos_oldest_wait_seconds{' not in metrics
+    assert 'celery_qos_tenant_waiting_tasks{kind="tenant",queue="celery",sub_queue="",tenant="acme"} 1.0' in metrics
+    # A task's entry would say since when it waits.
+    assert {name for _, _, name in refused(server, 'monitor')} == {'xrange'}
 
     before = {key: server.client().dump(key) for key in server.client().keys()}
     with pytest.raises((ResponseError, OperationalError)):
@@ -246,9 +257,10 @@ def test_monitoring_reads_counts_and_settings_and_writes_nothing(server, users):
     writes = ['DEL {}', 'UNLINK {}', 'XADD {} * a b', 'XDEL {} 1-1', 'XTRIM {} MAXLEN 0', 'HSET {} a b', 'HDEL {} a',
               'SET {} a', 'RENAME {} {}2', 'EXPIRE {} 1', 'ZADD {} 1 a', 'RPUSH {} a', 'SADD {} a', 'FLUSHALL',
               'PUBLISH x y']
-    reads = [command for command in READS if command.split()[0] not in ('HGETALL', 'ZRANGE')]
+    reads = [command for command in READS if command.split()[0] not in ('HGETALL', 'HSCAN', 'ZRANGE')]
     for key in before:
         assert succeeded(monitor, writes + reads, key.decode()) == []
+    assert succeeded(monitor, READS, keys.delayed_tasks(NS)) == []
     assert {key: server.client().dump(key) for key in server.client().keys()} == before
     for stream in keys.tenant_stream(NS, 'acme'), keys.egress(NS):
         assert monitor.exists(stream)

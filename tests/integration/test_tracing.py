@@ -13,8 +13,8 @@ from .workers import Worker
 pytestmark = pytest.mark.once
 
 
-# Not where tasks run side by side in one process: OpenTelemetry's instrumentation mixes up a task that is retried before
-# its publisher goes on.
+# Not where tasks run side by side in one process: OpenTelemetry's instrumentation mixes up a task that is retried
+# before its publisher goes on.
 @pytest.mark.parametrize('pool', ['prefork', 'solo'])
 def test_spans_and_events_tell_tenant_and_wait(server, pool):
     book = server.client(db=2)

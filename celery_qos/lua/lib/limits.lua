@@ -1,5 +1,5 @@
 -- Pauses, caps and rates. Who may not be served is out of the ready set, parked, and costs no turn.
--- include keys, settings, fair, time, bell, work
+-- include keys, settings, fair, time, bell, work, totals
 local limits = {}
 
 -- A bucket holds what this many seconds bring: sweeps that come late by less lose no tokens.
@@ -63,7 +63,9 @@ function limits.park(id, due)
     local earliest = redis.call('ZRANGE', keys.PARKED, 0, 0, 'WITHSCORES')[2]
     if not earliest or due < tonumber(earliest) then bell.ring() end
   end
-  redis.call('ZADD', keys.PARKED, due == math.huge and 'inf' or due, id)
+  if redis.call('ZADD', keys.PARKED, due == math.huge and 'inf' or due, id) == 1 then
+    totals.count('throttled', keys.split(id) or id)
+  end
   limits.offer(id)
 end
 

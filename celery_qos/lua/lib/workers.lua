@@ -1,5 +1,5 @@
 -- Who works on the queue: slots, and the way back into egress for what a worker did not settle.
--- include keys, settings, egress, fair, limits, dead, work
+-- include keys, settings, egress, fair, limits, dead, work, totals
 local workers = {}
 
 -- Entries handed back per call, and tasks given up, so that a script stays short; the caller comes again for the rest.
@@ -63,6 +63,7 @@ function workers.redeliver(stream, id, counted)
   if redis.call('XACK', key, keys.GROUP, id) == 0 or not entry or reason then return 0, 0 end
   redis.call('XDEL', key, id)
   redis.call('XADD', key, '*', 'redelivered', 1, 'deliveries', deliveries, unpack(fields))
+  totals.count('redelivered', totals.sub_of(fields))
   return 1, 0
 end
 
@@ -85,6 +86,16 @@ function workers.forget_consumer(consumer)
   for stream in pairs(egress.groups()) do
     redis.call('XGROUP', 'DELCONSUMER', keys.egress(stream), keys.GROUP, consumer)
   end
+end
+
+-- A consumer that takes tasks elsewhere holds what it holds, and brings a slot for each, until its lease of so many ms
+-- ends. None of its deliveries counts as failed.
+function workers.guard(consumer, lease)
+  local held = workers.held_by(consumer)
+  if held == 0 then return workers.forget_consumer(consumer) end
+  workers.set_slots(consumer, held)
+  redis.call('ZADD', keys.LEASES, clock.now_ms() + lease, consumer)
+  redis.call('HSET', keys.STATE, 'suspects:' .. consumer, 0)
 end
 
 -- What the consumer has not settled, the oldest first; `most` of each stream.
@@ -137,6 +148,9 @@ function workers.recover(consumer, counted)
   for _, id in ipairs(given_up) do limits.vacate(keys.split(id)) end
   work.take(#given_up * work.VACATE)
   done = done and #ran < 2 * most
-  if done then workers.forget_consumer(consumer) end
+  if done then
+    workers.forget_consumer(consumer)
+    if counted > 0 then totals.count('recovered') end
+  end
   return moved, done, died
 end
