@@ -6,17 +6,15 @@ from typing import Any, Optional
 import click
 
 from ..moves import Moved
-from .last_line import LastLine
 from .session import NOT_FOUND, Session, session_command
+from .tenant import Key, tenant_argument
+from .text import clean, tasks_text
 
 __all__ = ('command',)
 
 
-@session_command(name='move')
-@click.argument('tenant')
-@click.option('--inside', 'outer', metavar='KEY', multiple=True,
-              help="TENANT is inside the one of this key; given twice, the outermost first. ('acme', 'alice') is:  "
-                   'alice --inside acme')
+@session_command(name='move', known_queue=True, short_help='Move what waits to another tenant, sub-queue or queue.')
+@tenant_argument
 @click.option('--sub-queue', metavar='NAME', help='Only what waits in this sub-queue.')
 @click.option('--to-tenant', metavar='KEY', multiple=True,
               help="The tenant that they go to; for a tuple key, given for each part: ('acme', 'alice') is:  "
@@ -27,9 +25,9 @@ __all__ = ('command',)
 @click.option('--task', 'task_ids', metavar='ID', multiple=True, help='Only this task; can be given several times.')
 @click.option('--force', is_flag=True, help='Beyond the capacity of where they go too.')
 @click.option('--dry-run', is_flag=True, help='Only say how many would go.')
-def command(session: Session, tenant: str, outer: tuple[str, ...], sub_queue: Optional[str],
-            to_tenant: tuple[str, ...], to_sub_queue: Optional[str], to_queue: Optional[str], count: Optional[int],
-            task_ids: tuple[str, ...], force: bool, dry_run: bool) -> int:
+def command(session: Session, tenant: Key, sub_queue: Optional[str], to_tenant: tuple[str, ...],
+            to_sub_queue: Optional[str], to_queue: Optional[str], count: Optional[int], task_ids: tuple[str, ...],
+            force: bool, dry_run: bool) -> int:
     """Move waiting tasks of TENANT, not of those inside it, to the end of another tenant, sub-queue or queue.
 
     They keep their order and priority; their retries and children follow them. A task is in one place at each moment:
@@ -41,10 +39,9 @@ def command(session: Session, tenant: str, outer: tuple[str, ...], sub_queue: Op
         celery -A proj qos move acme --to-tenant acme-backfill --count 1000
         celery -A proj qos move acme --to-queue slow --dry-run
     """
-    with LastLine(quiet=session.as_json) as line:
-        moved = session.control.move(
-            (*outer, tenant) if outer else tenant, _key(to_tenant), to_sub_queue, to_queue, session.queue, sub_queue,
-            count, task_ids, force, dry_run, lambda done, of: line('moved', done, of))
+    with session.progress('looked at' if dry_run else 'moved') as progress:
+        moved = session.control.move(tenant, _key(to_tenant), to_sub_queue, to_queue, session.queue, sub_queue, count,
+                                     task_ids, force, dry_run, progress.at)
     session.emit({'moved': moved.count, 'missing': list(moved.missing), 'full': moved.full, 'dry_run': dry_run},
                  lambda: _show(session, moved, dry_run))
     return NOT_FOUND if moved.full or moved.missing or not moved.count else 0
@@ -57,8 +54,8 @@ def _key(words: tuple[str, ...]) -> Any:
 
 
 def _show(session: Session, moved: Moved, dry_run: bool) -> None:
-    session.say(f'{moved.count:,} tasks {"would be moved" if dry_run else "moved"}')
+    session.say(f'{tasks_text(moved.count)} {"would be moved" if dry_run else "moved"}')
     if moved.full:
         session.say('where they go, as many wait as may: raise its capacity, or give --force')
     for task_id in moved.missing:
-        session.say(f'task {task_id}: not among those that wait of this tenant; see: celery qos why {task_id}')
+        session.say(f'task {clean(task_id)} is not among those that wait of this tenant; ask: celery -A proj qos why')

@@ -32,7 +32,7 @@ class Patient:
     fix: bool = False
     progress: Progress = no_progress
     queue: str = ''
-    _known: dict[str, Any] = field(default_factory=dict)
+    _known: dict[Any, Any] = field(default_factory=dict)
 
     @property
     def client(self) -> Any:
@@ -59,6 +59,13 @@ class Patient:
         if 'info' not in self._known:
             self._known['info'] = self.client.info()
         return self._known['info']
+
+    def remember(self, what: str, value: Any) -> None:
+        """For a later check of this queue."""
+        self._known[self.queue, what] = value
+
+    def recall(self, what: str) -> Any:
+        return self._known.get((self.queue, what))
 
     def setting(self, name: str) -> Optional[str]:
         """Of the server's configuration; None where this user, or anybody, may not read it."""

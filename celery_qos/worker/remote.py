@@ -4,19 +4,20 @@ They run in a worker's event loop, so each ends within `BUDGET` seconds, or says
 """
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from functools import wraps
-from math import inf
 from time import monotonic
 from typing import Any, Optional, Union
 
 from celery.worker.control import control_command, inspect_command
 
 from ..app import Control, control
+from ..config import Egress, QoS, SubQueue, Tenant
 from ..errors import ConfigError, QoSError
 from ..observe import TenantStatus
+from ..options import Options as Kind
+from ..overrides import parsed
 
 __all__ = ('BUDGET', 'MOST_TENANTS')
 
@@ -95,9 +96,9 @@ def qos_options(state: Any, of: str, name: Any = '', queue: Optional[str] = None
                  signature='<queue|egress|default|tenant|sub-queue> <name or -> [option=value]...')
 @_answering
 def qos_set(state: Any, of: str, name: Any = '', options: Options = (), queue: Optional[str] = None) -> dict[str, Any]:
-    """Set options at run time, such as weight=3 rate=100/m; none: as the config says, inf: no limit."""
-    values = options if isinstance(options, Mapping) else dict(map(_pair, options))
-    read, write = _of(control(state.app), of, name, queue)
+    """Set options at run time, such as weight=3 rate=100/m; none: as the config says, unlimited: no limit."""
+    read, write, kind = _of(control(state.app), of, name, queue)
+    values = options if isinstance(options, Mapping) else parsed(kind, dict(map(_pair, options)))
     write(**values)
     return {'ok': f'{of} {name}: {", ".join(f"{key}={value}" for key, value in values.items())}', 'options': read()}
 
@@ -118,28 +119,25 @@ def qos_resume(state: Any, tenant: Any, queue: Optional[str] = None) -> dict[str
     return {'ok': f'tenant {tenant!r} is served again'}
 
 
-def _of(by: Control, of: str, name: Any, queue: Optional[str]) -> tuple[Callable[[], dict], Callable[..., None]]:
-    """What reads, and what sets, these options."""
+def _of(by: Control, of: str, name: Any, queue: Optional[str]) -> tuple[
+        Callable[[], dict], Callable[..., None], type[Kind]]:
+    """What reads these options, what sets them, and what they are of."""
     if of == 'queue':
-        return lambda: by.queue(queue), lambda **options: by.set_queue(queue, **options)
+        return (lambda: by.queue(queue)), (lambda **options: by.set_queue(queue, **options)), QoS
     if of == 'egress':
-        return lambda: by.egress(queue), lambda **options: by.set_egress(queue, **options)
+        return (lambda: by.egress(queue)), (lambda **options: by.set_egress(queue, **options)), Egress
     if of == 'default':
-        return lambda: by.default_tenant(queue), lambda **options: by.set_default_tenant(queue, **options)
+        return (lambda: by.default_tenant(queue)), (lambda **options: by.set_default_tenant(queue, **options)), Tenant
     if of == 'tenant':
-        return lambda: by.tenant(name, queue), lambda **options: by.set_tenant(name, queue, **options)
+        return (lambda: by.tenant(name, queue)), (lambda **options: by.set_tenant(name, queue, **options)), Tenant
     if of == 'sub-queue':
-        return lambda: by.sub_queue(name, queue), lambda **options: by.set_sub_queue(name, queue, **options)
+        return (lambda: by.sub_queue(name, queue)), (
+            lambda **options: by.set_sub_queue(name, queue, **options)), SubQueue
     raise ConfigError(f'{of!r} has no options; one of queue, egress, default, tenant, sub-queue')
 
 
-def _pair(text: str) -> tuple[str, Any]:
+def _pair(text: str) -> tuple[str, str]:
     name, equals, value = text.partition('=')
     if not equals:
         raise ConfigError(f'{text!r} is not option=value')
-    if value in ('none', 'inf'):
-        return name, None if value == 'none' else inf
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
+    return name, value

@@ -2,8 +2,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from math import inf
 
 import pytest
@@ -16,7 +14,7 @@ from celery_qos.doctor.audit import Audit
 from celery_qos.store import Store
 
 from .ledger import Ledger
-from .workers import ROOT, environment
+from .test_commands import run as run
 
 TREE = QoS(queues=[SubQueue('high', 100, 3), SubQueue('low', 100, 1)])
 SUB_QUEUES = ('', 'high', 'low')
@@ -233,12 +231,10 @@ def test_retries_and_children_follow_and_nothing_is_lost_at_work(server):
         ledger.until_idle()
 
 
-def test_the_command(moving, server):
+def test_the_command(moving, run):
     def move(*words: str) -> tuple[int, dict]:
-        run = subprocess.run([sys.executable, '-m', 'celery', '-A', 'tests.integration.apps.basic', 'qos', 'move',
-                              '--json', *words], env=environment(server.url('qos')), cwd=ROOT, text=True,
-                             capture_output=True, timeout=60)
-        return run.returncode, json.loads(run.stdout or '{}')
+        ran = run(moving.app, 'move', *words, '--json')
+        return ran.code, ran.data if ran.out else {}
 
     moving.send(('acme', 'x'), 'x0', 'x1', 'x2')
     where = ('x', '--inside', 'acme', '--to-tenant', 'g', '--to-tenant', 'y')
@@ -246,5 +242,8 @@ def test_the_command(moving, server):
     assert move(*where, '--task', 'x1', '--task', 'x9')[0] == 1
     assert move(*where, '--count', '1')[1]['moved'] == 1
     assert moving.names('g\x1fy') == ['x1', 'x0'] and moving.names('acme\x1fx') == ['x2'] and moving.is_right()
+    moving.control.set_tenant(('g', 'y'), capacity=2)
+    assert 'raise its capacity, or give --force' in run(moving.app, 'move', *where, code=1).out
+    assert run(moving.app, 'move', *where, '--force', code=0).out == '1 task moved\n'
     assert move('nobody', '--to-tenant', 'g')[0] == 1
-    assert move('nobody')[0] == 2
+    assert 'nothing is said of where to' in run(moving.app, 'move', 'nobody', code=2).err

@@ -76,7 +76,7 @@ def test_a_worker_answers_and_obeys(server):
 
         # As an operator types it.
         reply = json.loads(celery(server, 'control', '--json', '-t', '2', 'qos_set', 'tenant', 'acme', 'weight=2.5',
-                                  'rate=1000/s', 'max_in_flight=inf', 'paused=false'))
+                                  'rate=1000/s', 'max_in_flight=unlimited', 'paused=false'))
         assert reply[0][worker.name]['options']['weight'] == 2.5 and control.tenant('acme')['rate'] == 1000
         reply = json.loads(celery(server, 'inspect', '--json', '-t', '2', 'qos_tenants', '2', 'tenant'))
         assert [each['tenant'] for each in reply[worker.name]] == ['acme', 'busy']
