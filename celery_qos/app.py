@@ -126,6 +126,55 @@ class Control:
         with self._store() as store:
             store.declare(self._queue(queue), qos.fingerprint, qos.stored, qos.structure, force=True)
 
+    def set_at_run_time(self, of: str, name: Any = None, queue: Optional[str] = None) -> dict[str, Any]:
+        """Those options that do not come from the config, such as ``set_at_run_time('tenant', 'acme')``.
+
+        Arguments:
+            of: ``tenant``, ``default_tenant``, ``sub_queue``, ``queue`` or ``egress``.
+            name: of the tenant or the sub-queue.
+        """
+        stored_of = {'tenant': lambda: f'tenant:{parse_path(name)}', 'default_tenant': lambda: 'default',
+                     'sub_queue': lambda: f'sub:{name}'}.get(of, lambda: 'queue')()
+        with self._store() as store:
+            found = store.overridden(self._queue(queue), stored_of)
+        kind: type[Options] = Egress if of == 'egress' else QoS if of == 'queue' else Tenant
+        if of == 'sub_queue':
+            return {f'{each}_weight' if each in ('ingress', 'egress') else each: found[each] for each in found}
+        return {each: value for each, value in found.items() if each in kind.__dataclass_fields__}
+
+    def waiting(self, tenant: Any, queue: Optional[str] = None) -> int:
+        """How many tasks of the tenant, and of those inside it, wait in their streams."""
+        with self._store() as store:
+            return store.count_waiting(self._queue(queue), parse_path(tenant))
+
+    def waiting_in(self, sub_queue: str, queue: Optional[str] = None) -> int:
+        """How many tasks wait in the sub-queue."""
+        self._check_sub_queue(sub_queue, queue)
+        with self._store() as store:
+            return store.count_waiting_in(self._queue(queue), sub_queue)
+
+    def purge(self, tenant: Any, queue: Optional[str] = None,
+              on_progress: Callable[[int], None] = lambda count: None) -> int:
+        """Delete what waits of the tenant, and of those inside it; returns how many tasks.
+
+        What a worker has, or is about to get, is left alone, and so are delayed tasks.
+
+        Arguments:
+            on_progress: called with how many more were deleted, now and then. What it raises ends the purge.
+        """
+        with self._store() as store:
+            return store.purge_tenant(self._queue(queue), parse_path(tenant), on_progress)
+
+    def purge_all(self, queue: Optional[str] = None, on_progress: Callable[[int], None] = lambda count: None) -> int:
+        """Delete all that no worker holds yet, delayed tasks included; returns how many tasks."""
+        with self._store() as store:
+            return store.purge(self._queue(queue), on_progress)
+
+    def size(self, queue: Optional[str] = None) -> Optional[int]:
+        """Tasks that no worker holds yet, delayed ones included; None where Redis knows no such queue."""
+        with self._store() as store:
+            return store.size(self._queue(queue))
+
     def delayed(self, queue: Optional[str] = None) -> DelayedTasks:
         """The tasks that wait for their time: how many, which, and a way to cancel them."""
         return DelayedTasks(self._store, self._queue(queue))

@@ -72,6 +72,12 @@ class DeadLetters(Paged[Row, DeadLetter]):
     def _item(self, row: Row) -> DeadLetter:
         return _letter(*row)
 
+    def get(self, letter_id: str) -> Optional[DeadLetter]:
+        """The one of this id, or None where there is none."""
+        with self._store() as store:
+            fields = store.dead_letter(self.queue, letter_id)
+        return None if fields is None else _letter(letter_id, fields)
+
     def requeue(self, *letter_ids: str) -> int:
         """Have these delivered again, as if they had just been published; returns how many there were."""
         return self._exhume(letter_ids, again=True)

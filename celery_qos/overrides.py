@@ -1,22 +1,27 @@
 """Options that are set at run time: which ones can be, and how the scripts read them."""
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields
 from math import inf
-from typing import Any
+from typing import Any, Union
 
 from .checks import Check, unknown
 from .config import QoS, SubQueue
 from .errors import ConfigError
 from .options import Options, storable
 
-__all__ = ('overrides', 'stored_as')
+__all__ = ('overrides', 'parsed', 'stored_as')
 
 #: Options that the settings hash has under other names.
 _STORED_AS = {'weight': ('ingress', 'egress'), 'ingress_weight': ('ingress',), 'egress_weight': ('egress',)}
 #: Options in which infinity lifts the limit.
 _LIMITS = ('capacity', 'max_in_flight', 'rate')
+
+
+#: As text: again what the config says, and no limit.
+_FORGET, _LIFT = ('', 'none', 'default'), 'unlimited'
+_FLAGS = {'true': True, 'yes': True, 'on': True, 'false': False, 'no': False, 'off': False}
 
 
 def overrides(kind: type[Options], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,6 +46,55 @@ def overrides(kind: type[Options], options: Mapping[str, Any]) -> dict[str, Any]
             kept = storable(name, settable[name](name, value))
         found.update(dict.fromkeys(names, kept))
     return found
+
+
+def parsed(kind: type[Options], texts: Mapping[str, str], texts_first: Collection[str] = ()) -> dict[str, Any]:
+    """Options that come as text, such as ``{'weight': '3', 'capacity': 'none'}``, with the values that they stand for.
+
+    Empty text, ``none`` and ``default`` are None: again what the config says. ``unlimited`` is infinity.
+
+    Arguments:
+        kind: as for `overrides`.
+        texts_first: values that are what they say, such as the names of sub-queues, one of which may be ``default``.
+
+    Raises:
+        ConfigError: as for `overrides`.
+    """
+    settable = _settable(kind)
+    found: dict[str, Any] = {}
+    for name, text in texts.items():
+        stored_as(kind, name)
+        if text in _FORGET and not (name == 'sub_queue' and text in texts_first):
+            found[name] = None
+        elif name in _LIMITS and text == _LIFT:
+            found[name] = inf
+        else:
+            found[name] = _value_of(name, text, settable[name])
+    return found
+
+
+def _value_of(name: str, text: str, check: Check) -> Any:
+    """The text itself where it may be that, else the number or the truth value that it stands for."""
+    try:
+        check(name, text)
+        return text
+    except ConfigError as exc:
+        value = _plain_value(text)
+        if isinstance(value, str):
+            raise exc
+    check(name, value)
+    return value
+
+
+def _plain_value(text: str) -> Union[bool, int, float, str]:
+    if text.lower() in _FLAGS:
+        return _FLAGS[text.lower()]
+    for number in int, float:
+        try:
+            return number(text)
+        except ValueError:
+            pass
+    return text
 
 
 def stored_as(kind: type[Options], option: str) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from time import monotonic
@@ -31,6 +32,8 @@ MINIMUM_SERVER = (6, 2)
 IDS_PER_CALL = 40
 #: The same where the server has more to do for each.
 _SLOW_IDS_PER_CALL = 12
+#: Fields of a hash that one call looks at.
+_SCANNED_PER_CALL = 1000
 #: Counts of waits per call.
 WAITS_PER_CALL = 200
 #: So often a worker has what one call left over done, before it leaves it to the sweep.
@@ -233,13 +236,43 @@ class Store:
         size = self.run('size', queue)
         return None if size < 0 else size
 
-    def purge(self, queue: str) -> int:
-        """Delete the tasks that no worker holds yet; returns how many."""
+    def purge(self, queue: str, on_progress: Callable[[int], None] = lambda count: None) -> int:
+        """Delete the tasks that no worker holds yet; returns how many.
+
+        Arguments:
+            on_progress: called with how many more were deleted, now and then. What it raises ends the purge.
+        """
         total, done = 0, 0
         while not done:
             purged, done = self.run('purge', queue)
             total += purged
+            on_progress(purged)
         return total
+
+    def purge_tenant(self, queue: str, tenant: str, on_progress: Callable[[int], None] = lambda count: None) -> int:
+        """As `purge`, of what waits in the streams of a tenant and of those inside it."""
+        total = 0
+        for ids in batches(self._ids_of(queue, tenant), _SLOW_IDS_PER_CALL):
+            purged = self.run('purge_tenant', queue, *map(to_bytes, ids))
+            total += purged
+            on_progress(purged)
+        return total
+
+    def _ids_of(self, queue: str, tenant: str) -> Iterator[str]:
+        """The ids of a tenant in all sub-queues, and those of the tenants inside it that have tasks."""
+        ns = self.namespace(queue)
+        for sub_queue in self._every_sub_queue(queue):
+            yield keys.tenant_id(tenant, sub_queue)
+        if self.client.hexists(keys.state(ns), 'nested'):
+            inside = '*:' + re.sub(r'([][*?\\])', r'\\\1', tenant) + keys.PART + '*'
+            for each, _ in self.client.hscan_iter(keys.waiting(ns), to_bytes(inside), count=_SCANNED_PER_CALL):
+                if to_text(each).partition(':')[2].startswith(tenant + keys.PART):
+                    yield to_text(each)
+
+    def _every_sub_queue(self, queue: str) -> list[str]:
+        """The implicit one, the declared ones, and those that are declared no longer but may have tasks."""
+        former: Any = self.client.hget(keys.settings(self.namespace(queue)), 'former')
+        return list(dict.fromkeys(['', *self.sub_queues(queue), *map(str, _list(former))]))
 
     def delete(self, queue: str, if_unused: bool = False) -> bool:
         """Delete the queue and its settings; False where `if_unused` kept it."""
@@ -367,6 +400,18 @@ class Store:
         ids = {to_text(each): int(count) for each, count in found.items() if b':' in each and count.isdigit()}
         return {each.removeprefix(':'): count for each, count in ids.items()}
 
+    def count_waiting(self, queue: str, tenant: str) -> int:
+        """Tasks that wait in the streams of a tenant and of those inside it."""
+        return self._sum_waiting(queue, [keys.tenant_id(tenant, each) for each in self._every_sub_queue(queue)])
+
+    def count_waiting_in(self, queue: str, sub_queue: str) -> int:
+        """Tasks that wait in a sub-queue."""
+        return self._sum_waiting(queue, [sub_queue])
+
+    def _sum_waiting(self, queue: str, ids: list[str]) -> int:
+        found: Any = self.client.hmget(keys.waiting(self.namespace(queue)), list(map(to_bytes, ids)))
+        return sum(int(count) for count in found if count and count.isdigit())
+
     # -- tasks that wait for their time
 
     def delayed(self, queue: str, after: tuple[str, int | str] = ('', ''), count: int = 100) -> list[Delayed]:
@@ -397,6 +442,11 @@ class Store:
         """Id and fields of the dead letters past the one of this id, the oldest first."""
         found: Any = self.client.xrange(keys.dead(self.namespace(queue)), f'({after}' if after else '-', count=count)
         return [(letter_id.decode(), fields) for letter_id, fields in found]
+
+    def dead_letter(self, queue: str, letter_id: str) -> Optional[dict[bytes, bytes]]:
+        """The fields of one; None where there is none of this id."""
+        found: Any = self.client.xrange(keys.dead(self.namespace(queue)), letter_id, letter_id)
+        return found[0][1] if found else None
 
     def count_dead_letters(self, queue: str) -> int:
         return self.client.xlen(keys.dead(self.namespace(queue)))
@@ -553,6 +603,11 @@ class Store:
             own = {name: value for each in defaults if each for name, value in each.items()}
         return {**own, **(overrides or {})}
 
+    def overridden(self, queue: str, of: str) -> dict[str, Any]:
+        """The options that were set at run time; keys as `set` has them."""
+        found: Any = self.client.hget(keys.settings(self.namespace(queue)), f'set:{of}')
+        return options_of(found) or {}
+
     def sub_queues(self, queue: str) -> list[str]:
         """Names of the declared sub-queues, in order."""
         names = self.settings(queue, 'queue').get('queues')
@@ -689,6 +744,14 @@ def options_of(text: Optional[bytes]) -> Optional[dict[str, Any]]:
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def _list(text: Optional[bytes]) -> list[Any]:
+    try:
+        value = json.loads(text or b'')
+    except (ValueError, RecursionError):
+        return []
+    return value if isinstance(value, list) else []
 
 
 def _ms(seconds: float) -> int:

@@ -5,14 +5,16 @@ from importlib import import_module
 from typing import Any, Optional
 
 import click
+from click_didyoumean import DYMGroup
 
 __all__ = ('qos', 'COMMANDS')
 
 #: In the order in which ``--help`` lists them.
-COMMANDS: tuple[str, ...] = ('status', 'exporter')
+COMMANDS: tuple[str, ...] = ('status', 'tenants', 'top', 'why', 'set', 'pause', 'resume', 'purge', 'delayed', 'dead',
+                            'exporter')
 
 
-class Commands(click.Group):
+class Commands(DYMGroup):
     """Imports a command's file when it is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -31,7 +33,7 @@ def qos() -> None:
 
     \b
     Exit codes: 0 done; 1 found nothing, or found something wrong; 2 wrong usage or value;
-    3 Redis does not answer or refuses.
+    3 Redis does not answer or refuses; 130 interrupted.
 
     \b
     Example:

@@ -2,26 +2,38 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from functools import wraps
-from typing import Any, Optional
+from typing import Any, NoReturn, Optional
 
 import click
 from kombu.exceptions import KombuError
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from ..app import Control, control
+from ..checks import hint
 from ..errors import QoSError
 from ..notices import reason
 from ..transport import Transport
+from .progress import Interrupted, Progress
+from .table import Column, show
 
-__all__ = ('Session', 'session_command', 'NOT_FOUND', 'WRONG_VALUE', 'NO_ANSWER')
+__all__ = ('Session', 'Failure', 'session_command', 'NOT_FOUND', 'WRONG_VALUE', 'NO_ANSWER', 'INTERRUPTED')
 
 #: Exit codes.
-NOT_FOUND, WRONG_VALUE, NO_ANSWER = 1, 2, 3
+NOT_FOUND, WRONG_VALUE, NO_ANSWER, INTERRUPTED = 1, 2, 3, 130
+
+
+class Failure(click.ClickException):
+    """Ends the command with one line on standard error."""
+
+    def __init__(self, message: str, exit_code: int = WRONG_VALUE) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code      # type: ignore[misc]
 
 
 class Session:
@@ -31,10 +43,11 @@ class Session:
         app: the Celery app that ``-A`` names.
         queue: the one that ``--queue`` names; None for the app's default queue.
         as_json: the answer is one JSON document on standard output.
+        colour: whether colours are wanted.
     """
 
-    def __init__(self, app: Any, queue: Optional[str], as_json: bool) -> None:
-        self.app, self.queue, self.as_json = app, queue, as_json
+    def __init__(self, app: Any, queue: Optional[str], as_json: bool, colour: bool = True) -> None:
+        self.app, self.queue, self.as_json, self.colour = app, queue, as_json, colour
 
     @property
     def control(self) -> Control:
@@ -47,42 +60,113 @@ class Session:
     def emit(self, data: Any, show: Callable[[], None]) -> None:
         """Write `data` as JSON, or call what shows it to people."""
         if self.as_json:
-            click.echo(json.dumps(data, default=_plain, ensure_ascii=False, indent=2))
+            click.echo(_json(data, indent=2))
         else:
             show()
 
+    def emit_rows(self, items: Iterable[Any], columns: Sequence[Column], as_row: Callable[[Any], Sequence[str]],
+                  as_data: Callable[[Any], Any] = lambda item: item) -> int:
+        """Write a list as it comes in, as JSON with an item a line, or as a table; returns how long it was."""
+        count = 0
+
+        def counted() -> Iterable[Any]:
+            nonlocal count
+            for item in items:
+                count += 1
+                yield item
+
+        if self.as_json:
+            for item in counted():
+                click.echo(('[' if count == 1 else ',\n') + _json(as_data(item)), nl=False)
+            click.echo(']' if count else '[]')
+        else:
+            show(columns, map(as_row, counted()), self.colour)
+        return count
+
     def say(self, text: str) -> None:
         """To people, beside the answer: on standard error where that is JSON."""
-        click.echo(text, err=self.as_json)
+        click.echo(_encodable(text), err=self.as_json)
+
+    def progress(self, what: str, total: Optional[int] = None) -> Progress:
+        """Around long work; `what` was done so far, such as ``deleted``."""
+        return Progress(what, total)
+
+    def confirm(self, question: str, yes: bool) -> None:
+        """Go on where the user, or ``--yes``, says so; else end with 1."""
+        if not yes and not click.confirm(question, err=True):
+            raise Failure('nothing was done', NOT_FOUND)
+
+    def fail(self, message: str, exit_code: int = WRONG_VALUE) -> NoReturn:
+        raise Failure(message, exit_code)
 
 
-def session_command(**kwargs: Any) -> Callable[[Callable[..., Any]], click.Command]:
-    """A click command whose function is given a `Session` first, and returns its exit code, None for 0."""
+def session_command(known_queue: bool = False, **kwargs: Any) -> Callable[[Callable[..., Any]], click.Command]:
+    """A click command whose function is given a `Session` first, and returns its exit code, None for 0.
+
+    Arguments:
+        known_queue: refuse the name of a queue that neither the app nor Redis knows.
+        kwargs: of `click.command`.
+    """
     def decorate(function: Callable[..., Any]) -> click.Command:
         @click.option('-Q', '--queue', metavar='NAME', help="The Celery queue; by default the app's default queue.")
         @click.option('--json', 'as_json', is_flag=True, help='Answer with one JSON document.')
         @click.pass_context
         @wraps(function)
         def run(ctx: click.Context, queue: Optional[str], as_json: bool, **options: Any) -> None:
-            app = ctx.obj.app
-            if not issubclass(app.connection_for_read().get_transport_cls(), Transport):
-                raise _Failure(f'the broker of this app is {app.connection_for_read().as_uri()}, not celery-qos; '
-                               "set broker_url = 'qos://...', and name the app by -A", WRONG_VALUE)
+            session = Session(ctx.obj.app, queue, as_json, colour=not ctx.obj.no_color)
             try:
-                sys.exit(function(Session(app, queue, as_json), **options) or 0)
+                _check_broker(session.app)
+                if known_queue:
+                    _check_queue(session)
+                sys.exit(function(session, **options) or 0)
             except QoSError as exc:
-                raise _Failure(str(exc), WRONG_VALUE) from exc
+                raise Failure(_encodable(str(exc)), WRONG_VALUE) from exc
+            except BrokenPipeError:
+                raise       # nobody reads the answer to its end: click knows what to do
             except (RedisError, KombuError, OSError) as exc:
-                raise _Failure(f'Redis does not do it: {reason(exc)}', NO_ANSWER) from exc
+                raise Failure(_encodable(_trouble(exc)), NO_ANSWER) from exc
+            except KeyboardInterrupt as exc:
+                text = f': {exc}; run the same command again to go on' if isinstance(exc, Interrupted) else ''
+                raise Failure(f'interrupted{text}', INTERRUPTED) from exc
 
         return click.command(**kwargs)(run)
     return decorate
 
 
-class _Failure(click.ClickException):
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code      # type: ignore[misc]
+def _check_broker(app: Any) -> None:
+    try:
+        connection = app.connection_for_read()
+        if issubclass(connection.get_transport_cls(), Transport):
+            return
+        broker = connection.as_uri()
+    except (KeyError, ImportError) as exc:      # Kombu knows no such transport
+        broker = str(exc.args[0])
+    raise Failure(f"the broker of this app is not celery-qos: {broker}; set broker_url = 'qos://...', and name the app "
+                  'by -A')
+
+
+def _check_queue(session: Session) -> None:
+    name, known = session.queue, session.control.queues
+    if name is not None and name not in known and session.control.size(name) is None:
+        raise Failure(f'queue: {_encodable(name)!r} is unknown to this app and to Redis; {hint(name, known)}')
+
+
+def _trouble(exc: BaseException) -> str:
+    if not isinstance(exc, ResponseError):
+        return f'Redis does not answer: {reason(exc)}'
+    # Where in which script it was, is no help.
+    text = re.split(r' script: [0-9a-f]{40}|@user_script', str(exc))[0].strip(' :')
+    may_not = 'no permissions' in text or "can't run this command" in str(exc) or isinstance(exc, NoPermissionError)
+    return f'Redis refuses: {text}' + ('; give the app a broker URL whose user may do this' if may_not else '')
+
+
+def _json(data: Any, indent: Optional[int] = None) -> str:
+    return _encodable(json.dumps(data, default=_plain, ensure_ascii=False, indent=indent))
+
+
+def _encodable(text: str) -> str:
+    """Names that are no UTF-8 have code points that no output takes."""
+    return text.encode(errors='replace').decode()
 
 
 def _plain(value: Any) -> Any:

@@ -1,29 +1,13 @@
 -- Delete tasks that nobody holds yet, some tenants at a time; the caller comes again until none are left.
 -- KEYS: namespace. Returns {tasks deleted, 1 where that was all}.
--- include keys, settings, fair, limits, dispatch, workers, work
+-- include keys, settings, fair, limits, dispatch, workers, work, emptied
 settings.load_settings()
 local TENANTS, ENTRIES = work.room(work.PURGE), 50
-local purged, done, emptied = 0, 1, 0
+local purged, done, any = 0, 1, false
 -- Not HSCAN: from its start it passes over the buckets that the calls before emptied, and comes back with nothing.
-local page = redis.call('HRANDFIELD', keys.WAITING, TENANTS)
-for _, id in ipairs(page) do
-  local sub, path = keys.split(id)
-  local count, streams = 0, path and keys.tenant_streams(id) or {}
-  for _, stream in ipairs(streams) do count = count + keys.stream_length(stream) end
-  if path and redis.call('UNLINK', unpack(streams)) > 0 then
-    purged = purged + count
-    emptied = emptied + 1
-    local ids = settings.ids_of(sub, path)
-    dispatch.discount(ids, tonumber(redis.call('HGET', keys.WAITING, id) or 0))
-    dispatch.leave(ids, #ids, {})
-    for _, each in ipairs(ids) do
-      if redis.call('HEXISTS', keys.WAITING, each) == 0 then
-        redis.call('ZREM', keys.PARKED, each)
-        redis.call('ZREM', keys.WOKEN, each)
-        redis.call('ZREM', keys.LENDABLE, each)
-      end
-    end
-  end
+for _, id in ipairs(redis.call('HRANDFIELD', keys.WAITING, TENANTS)) do
+  local count = emptied.tenant(id)
+  if count then purged, any = purged + count, true end
 end
 -- Whether any of `ids` has tasks.
 local function has_tasks(ids)
@@ -40,7 +24,7 @@ local function forget_nodes(ids)
   end
 end
 
-if emptied == 0 then
+if not any then
   local ids = redis.call('HKEYS', keys.WAITING)
   if not has_tasks(ids) then
     -- Only accounts of what has no streams: of nodes with nothing inside, or of streams that were deleted by hand.

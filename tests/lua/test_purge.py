@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from celery_qos.config import QoS, Tenant
+from celery_qos.config import QoS, SubQueue, Tenant
 from celery_qos.publication import Publication
 from celery_qos.scripts import script
 
@@ -114,3 +114,64 @@ def test_ends_where_the_streams_of_many_were_deleted_by_hand(hand):
     calls = (script('purge')(hand.redis, [hand.ns]) for _ in range(20))
     assert any(done for _, done in calls)
     assert hand.all_keys() <= {'settings'}
+
+
+class TestTenant:
+    def test_takes_what_waits_of_one(self, hand):
+        hand.hire(slots=2)
+        hand.put('a', times=5, priority=2)
+        hand.put('a', times=4, priority=9)
+        hand.put('b', times=3)
+        assert hand.store.count_waiting(hand.queue, 'a') == 7
+        assert hand.store.purge_tenant(hand.queue, 'a') == 7
+        assert hand.store.purge_tenant(hand.queue, 'a') == hand.store.count_waiting(hand.queue, 'a') == 0
+        assert hand.in_egress() == [1, 2]
+        assert hand.serve(5) == ['a', 'a', 'b', 'b', 'b']
+
+    def test_nothing_is_left_of_the_last(self, hand):
+        hand.configure(QoS(default_tenant=Tenant(paused=True)))
+        hand.hire()
+        hand.put('a', times=5)
+        hand.put('a\x1fx', times=2)
+        hand.store.release(hand.queue, 'w')
+        assert hand.store.purge_tenant(hand.queue, 'a') == 7
+        assert hand.all_keys() == {'settings'}
+
+    def test_with_those_inside_and_no_others(self, hand):
+        for tenant in 'a*', 'a*\x1fx', 'a*\x1fx\x1fy', 'a*\x1fz', 'ab\x1fx', 'b', 'b:a*\x1fx':
+            hand.put(tenant, times=2)
+        assert hand.store.count_waiting(hand.queue, 'a*') == 8
+        assert hand.store.purge_tenant(hand.queue, 'a*\x1fx') == 4
+        assert hand.store.purge_tenant(hand.queue, 'a*') == 4
+        hand.hire()
+        assert sorted(hand.serve(10)) == sorted(['ab\x1fx', 'b', 'b:a*\x1fx'] * 2)
+
+    def test_in_all_sub_queues(self, hand):
+        hand.configure(QoS(queues=[SubQueue(name, 100, 1) for name in 'xyz']))
+        for name in 'xyz':
+            hand.put('a', times=2, sub_queue=name)
+        hand.put('b', sub_queue='y')
+        hand.configure(QoS(queues=[SubQueue(name, 100, 1) for name in 'xy']), force=True)
+        assert hand.store.count_waiting(hand.queue, 'a') == 6
+        assert hand.store.count_waiting_in(hand.queue, 'y') == 3
+        assert hand.store.purge_tenant(hand.queue, 'a') == 6
+        hand.hire()
+        assert hand.serve(2) == ['b']
+
+    def test_who_comes_back_steals_no_turns(self, hand):
+        hand.set_weight('a', 0.1)
+        hand.hire()
+        hand.put('b', times=20)
+        hand.put('a', times=3)
+        assert 'a' in hand.serve(4)
+        hand.store.purge_tenant(hand.queue, 'a')
+        hand.put('a', times=3)
+        assert 'a' not in hand.serve(7)
+        assert 'a' in hand.serve(4)
+
+    def test_many_inside_are_told_of_on_the_way(self, hand):
+        for number in range(50):
+            hand.put(f'a\x1f{number}')
+        told = []
+        assert hand.store.purge_tenant(hand.queue, 'a', told.append) == sum(told) == 50
+        assert len(told) > 3
