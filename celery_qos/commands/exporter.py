@@ -32,14 +32,14 @@ def command(session: Session, **options: Any) -> None:
     try:
         from ..metrics import serve
     except ImportError as exc:
-        raise click.ClickException(str(exc)) from exc
+        session.fail(str(exc))
     logging.basicConfig(format='%(asctime)s %(levelname)s %(message)s', level=logging.INFO)
     queues = session.queue.split(',') if session.queue else ()
     host, port = options.pop('host'), options.pop('port')
     try:
         server, _ = serve(session.app, port, host, queues=queues, **options)
     except OSError as exc:
-        raise click.ClickException(f'--port: cannot listen on {host}:{port} ({exc.strerror}); choose another') from exc
+        session.fail(f'--port: cannot listen on {host}:{port} ({exc.strerror}); choose another')
     url = f'http://{host}:{server.server_port}/metrics'
     session.emit({'url': url}, lambda: click.echo(f'metrics on {url}'))
     # The first process of a container is not ended by a signal that it does not handle.

@@ -264,7 +264,7 @@ def run(code: str, *words: str) -> subprocess.CompletedProcess:
 def test_what_is_missing_is_said_in_a_line():
     done = run("sys.modules['prometheus_client'] = None")
 
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr == "Error: metrics need prometheus-client: pip install 'celery-qos[exporter]'\n"
 
 
@@ -273,5 +273,5 @@ def test_a_port_that_is_taken():
         port = taken.getsockname()[1]
         done = run('', '--port', str(port))
 
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert re.fullmatch(rf'Error: --port: cannot listen on 127\.0\.0\.1:{port} \(.*\); choose another\n', done.stderr)
