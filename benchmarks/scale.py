@@ -71,9 +71,7 @@ class Queue:
 
     def read(self, at_most: int, consumer: str = CONSUMER) -> list[str]:
         """Names of the tasks that are delivered; does not wait."""
-        command = self.store.read_command([QUEUE], consumer, at_most, 1)
-        del command[command.index('BLOCK'):command.index('STREAMS')]
-        reply: Any = self.store.client.execute_command(*command)
+        reply: Any = self.store.client.execute_command(*self.store.read_command([QUEUE], consumer, at_most))
         return [entry_id.decode() for _, entries in reply or () for entry_id, _ in entries]
 
     def settle_and_read(self, held: list[str]) -> list[str]:

@@ -1,17 +1,19 @@
 """What a Celery app calls: `setup` its queues' options, `control` them at run time."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 from .config import Config, Egress, QoS, SubQueue, Tenant
 from .dead_letters import DeadLetters
 from .delayed import DelayedTasks
 from .errors import ConfigError
+from .moves import Move, Moved
 from .observe import QueueStatus, TenantStatus, Why
 from .observe.status import status_of
 from .observe.tenants import tenants_of
+from .observe.waits import totals
 from .observe.why import why_not_here, why_task, why_tenant
 from .options import Options
 from .overrides import overrides, stored_as
@@ -28,17 +30,20 @@ __all__ = ('setup', 'control', 'Control')
 Progress = Callable[[int, int], None]
 
 
-def setup(app: Celery, qos: Optional[QoS] = None, queues: Optional[Mapping[str, QoS]] = None) -> None:
+def setup(app: Celery, qos: Optional[QoS] = None, queues: Optional[Mapping[str, QoS]] = None,
+          current_tenant: Union[None, str, Callable[[], Any]] = None) -> None:
     """Configure the queues of `app`. Optional: every option has a default.
 
     Arguments:
         qos: for every queue that `queues` does not name.
         queues: a Celery queue's name to its own options.
+        current_tenant: says whose request is served just now: a callable without arguments that returns a tenant key
+            or None, or its import path. It is asked for a task of which nothing else says it.
 
     Raises:
         ConfigError: an option is unknown or has a value it cannot have.
     """
-    data = Config.build(qos, queues).as_data()
+    data = Config.build(qos, queues, current_tenant).as_data()
     app.conf.broker_transport_options = {**(app.conf.broker_transport_options or {}), 'qos': data}
 
 
@@ -200,6 +205,11 @@ class Control:
         with self._store() as store:
             return status_of(store, self._queue(queue))
 
+    def delivered(self, queue: Optional[str] = None) -> int:
+        """Tasks that workers were delivered since the queue exists; they tell of them every few seconds."""
+        with self._store() as store:
+            return totals(store.client, store.namespace(self._queue(queue)))[''].count
+
     def tenants(self, queue: Optional[str] = None, sort: str = 'waiting', top: Optional[int] = 20,
                 match: str = '', progress: Optional[Progress] = None) -> list[TenantStatus]:
         """Tenants that have tasks waiting or in flight, or had some lately; the first ones in the order of `sort`.
@@ -222,7 +232,8 @@ class Control:
         Arguments:
             kind: ``task`` or ``tenant``; by default a tenant that is known, else a task.
             progress: as of `tenants`; to look for a task, all that wait may have to be looked at.
-            timeout: seconds in which workers may tell of a task that is in no queue.
+            timeout: seconds in which workers may tell of a task that is in no queue; with 0, neither they nor the
+                result backend are asked.
         """
         with self._store() as store:
             name = self._queue(queue)
@@ -231,9 +242,40 @@ class Control:
                 if why.state != 'unknown' or kind == 'tenant' or not isinstance(subject, str):
                     return why
             why = why_task(store, name, subject, progress or (lambda looked, of: None))
-        if why.state == 'unknown':
+        if why.state == 'unknown' and timeout:
             why = why_not_here(self.app, subject, timeout) or why
         return why
+
+    def move(self, tenant: Any, to_tenant: Any = None, to_sub_queue: Optional[str] = None,
+             to_queue: Optional[str] = None, queue: Optional[str] = None, sub_queue: Optional[str] = None,
+             count: Optional[int] = None, task_ids: Iterable[str] = (), force: bool = False, dry_run: bool = False,
+             progress: Optional[Progress] = None) -> Moved:
+        """Move waiting tasks of the tenant, not of those inside it, to another tenant, sub-queue or queue.
+
+        They go to its end in the order they are in, and keep their priority; their retries and children follow. What
+        is interrupted can be done again. Delayed tasks stay.
+
+        Arguments:
+            sub_queue: only what waits in this one.
+            count: how many at most; the first ones.
+            task_ids: only these.
+            force: beyond the capacity of where they go too.
+            dry_run: only say how many would go.
+            progress: called with how many went, and of how many.
+
+        Raises:
+            ConfigError: there is no such sub-queue, or they are there already.
+        """
+        route = self.app.amqp.queues.get(to_queue) if to_queue else None
+        move = Move(
+            self._queue(queue), parse_path(tenant), None if to_tenant is None else parse_path(to_tenant), to_sub_queue,
+            to_queue, (route.exchange.name, route.routing_key) if route else ('', to_queue or ''), sub_queue, count,
+            frozenset(task_ids), force)
+        with self.app.pool.acquire(block=True) as connection:
+            channel = connection.default_channel
+            for name in {move.queue, move.to_queue or move.queue}:
+                channel.declare(name)
+            return move.run(channel.store, dry_run, progress or (lambda moved, of: None))
 
     def _queue(self, queue: Optional[str]) -> str:
         return queue or self.app.conf.task_default_queue

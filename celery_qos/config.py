@@ -5,11 +5,14 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from functools import lru_cache
 from typing import Any, Optional, Union
 
 from . import checks, evaluators
 from .checks import optional, unknown, whole, within
 from .errors import ConfigError, TenantKeyError
+from .imported import imported
 from .options import Options, instance, option
 from .path import parse_path
 
@@ -23,6 +26,8 @@ ON_FULL = ('reject', 'dead-letter', 'drop-oldest')
 MAX_SUB_QUEUES = 1000
 #: Most streams of an egress: a worker reads all of them at once.
 MAX_STREAMS = 64
+#: The option that says who knows the tenant of what is published just now.
+CURRENT_TENANT = 'current_tenant'
 
 
 @dataclass(frozen=True)
@@ -255,6 +260,8 @@ class Config:
 
     default: QoS = QoS()
     queues: Mapping[str, QoS] = field(default_factory=dict)
+    #: Says whose the tasks are that nobody says it of: a callable without arguments, or its import path.
+    current_tenant: Any = None
     #: False where nothing was configured for queues that `queues` does not name: what others stored for them is left
     #: alone.
     explicit: bool = False
@@ -272,12 +279,29 @@ class Config:
     def shortest_lease(self) -> float:
         return min(qos.lease_seconds for qos in (self.default, *self.queues.values()))
 
+    @property
+    def resolver(self) -> Optional[Callable[[], Any]]:
+        """The callable that `current_tenant` is or names.
+
+        Raises:
+            ConfigError: it cannot be imported, or is no callable.
+        """
+        if not isinstance(self.current_tenant, str):
+            return self.current_tenant
+        with within(CURRENT_TENANT):
+            return _callable(self.current_tenant)
+
     @classmethod
-    def build(cls, default: Optional[QoS] = None, queues: Optional[Mapping[str, QoS]] = None) -> Config:
+    def build(cls, default: Optional[QoS] = None, queues: Optional[Mapping[str, QoS]] = None,
+              current_tenant: Any = None) -> Config:
         for name, qos in (queues or {}).items():
             if not isinstance(qos, QoS):
                 raise ConfigError(f'queues[{name!r}]: {qos!r} is not a QoS')
-        return cls(default or QoS(), dict(queues or {}), explicit=default is not None)
+        if not (current_tenant is None or isinstance(current_tenant, str) and ':' in current_tenant or
+                not isinstance(current_tenant, type) and callable(current_tenant)):
+            raise ConfigError(f"{CURRENT_TENANT}: {current_tenant!r} is neither a callable without arguments nor an "
+                              f"import path, 'package.module:attribute'")
+        return cls(default or QoS(), dict(queues or {}), current_tenant, explicit=default is not None)
 
     @classmethod
     def from_data(cls, data: Union[None, QoS, Mapping[str, Any]]) -> Config:
@@ -292,6 +316,8 @@ class Config:
         if not isinstance(data, Mapping):
             raise ConfigError(f'qos: {data!r} is neither a QoS nor a mapping of options')
         options = dict(data)
+        current_tenant = options.pop(CURRENT_TENANT, None)
+        _check_spelling(options)
         queues = options.get('queues')
         if isinstance(queues, Mapping) or not queues:
             options.pop('queues', None)
@@ -301,11 +327,28 @@ class Config:
             raise ConfigError(f'queues: {queues!r} is neither a mapping of queue names to options '
                               f'nor a list of sub-queues')
         return cls.build(QoS.from_data(options) if options else None, {
-            name: instance(QoS)(f'queues[{name!r}]', qos) for name, qos in (queues or {}).items()})
+            name: instance(QoS)(f'queues[{name!r}]', qos) for name, qos in (queues or {}).items()}, current_tenant)
 
     def as_data(self) -> dict[str, Any]:
-        default = self.default.as_data() if self.explicit else {}
-        return {**default, 'queues': {name: qos.as_data() for name, qos in self.queues.items()}}
+        data = self.default.as_data() if self.explicit else {}
+        if self.current_tenant is not None:
+            data[CURRENT_TENANT] = self.current_tenant
+        return {**data, 'queues': {name: qos.as_data() for name, qos in self.queues.items()}}
+
+
+def _check_spelling(options: Mapping[Any, Any]) -> None:
+    """Where an option may be meant that is of the connection and not of a `QoS`."""
+    for name in options:
+        if name not in QoS.__dataclass_fields__ and get_close_matches(str(name), [CURRENT_TENANT], cutoff=0.8):
+            raise ConfigError(unknown('qos option', name, [CURRENT_TENANT]))
+
+
+@lru_cache(maxsize=100)
+def _callable(path: str) -> Callable[[], Any]:
+    found = imported(path)
+    if not callable(found) or isinstance(found, type):
+        raise ConfigError(f'{path!r} is {found!r}, which is not a function')
+    return found
 
 
 def _json(value: Any) -> str:

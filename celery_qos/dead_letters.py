@@ -72,6 +72,12 @@ class DeadLetters(Paged[Row, DeadLetter]):
     def _item(self, row: Row) -> DeadLetter:
         return _letter(*row)
 
+    def newest(self, before: str = '', count: int = 100) -> list[DeadLetter]:
+        """The newest `count`, the newest first; of those older than the one with the id `before`, where it is given."""
+        with self._store() as store:
+            rows = store.newest_dead_letters(self.queue, before, count)
+        return [self._item(row) for row in rows]
+
     def get(self, letter_id: str) -> Optional[DeadLetter]:
         """The one of this id, or None where there is none."""
         with self._store() as store:

@@ -10,13 +10,13 @@ import logging
 import random
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from importlib import import_module
 from itertools import count
 from math import inf
 from typing import Any, Optional, Union
 
 from .checks import unknown
 from .errors import ConfigError
+from .imported import imported
 
 __all__ = ('Weighted', 'Random', 'RoundRobin', 'named', 'percent_of')
 
@@ -106,13 +106,10 @@ def named(text: str) -> Evaluator:
     """
     if text in NAMES:
         return NAMES[text]()
-    module, colon, attribute = text.partition(':')
-    if not colon:
+    if ':' not in text:
         raise ConfigError(unknown('name', text, NAMES) + "; or give an import path, 'package.module:attribute'")
+    found = imported(text)
     try:
-        found: Any = import_module(module)
-        for name in attribute.split('.'):
-            found = getattr(found, name)
         evaluator = found() if isinstance(found, type) else found
     except Exception as exc:
         raise ConfigError(f'{text!r} cannot be imported: {exc!r}') from exc

@@ -140,6 +140,10 @@ class Look:
             if not after:
                 return None
 
+    def own_ids(self, sub_queue: str, path: str) -> list[str]:
+        """Ids that tasks of the tenant itself may wait by: where others are inside it, that of a child beside them."""
+        return [f'{sub_queue}:{path}', f'{sub_queue}:{path}{keys.PART}']
+
     def streams_of(self, queue: str, tenant_id: str) -> list[str]:
         """Keys of the streams that a tenant's waiting tasks may be in, the most urgent first."""
         sub_queue, _, path = tenant_id.partition(':')

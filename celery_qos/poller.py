@@ -89,7 +89,7 @@ class Poller(MultiChannelPoller):
     @property
     def sends(self) -> bool:
         """What is gathered now is sent by the loop of a Celery worker, or at the end of a drain under way."""
-        return self._call_later is not None or threading.get_ident() == self._drain_thread
+        return self.drives or threading.get_ident() == self._drain_thread
 
     @property
     def drives(self) -> bool:
@@ -102,7 +102,7 @@ class Poller(MultiChannelPoller):
 
     def send_soon(self, channel: Any) -> None:
         """There is something to settle: have a turn that sends it."""
-        if self._loop is None and not self._in_poll and self._call_later is not None:
+        if self._loop is None and not self._in_poll and self.drives:
             # A green pool: the greenlet that drains waits for room in it, perhaps for hours.
             channel.reader.settle()
         else:

@@ -5,9 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Optional, Union
 
-__all__ = ('Publication', 'Fields')
-
-Fields = Mapping[str, Union[str, bytes]]
+__all__ = ('Publication',)
 
 
 class Publication(NamedTuple):
@@ -19,7 +17,7 @@ class Publication(NamedTuple):
     #: 0 to 9, among the tenant's own tasks; 0 is served first.
     priority: int
     #: Of the entry. The first may be ``expires``: until when the task may start, in ms.
-    fields: Fields
+    fields: Mapping[str, Union[str, bytes]]
     #: The one that the task names.
     sub_queue: str = ''
     #: Its priority, from which the sub-queue follows where none is named.

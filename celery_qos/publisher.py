@@ -59,7 +59,7 @@ class Publisher:
         Raises:
             QoSError, redis.RedisError: it was not enqueued.
         """
-        item = _Item(self._publication(queue, message, priority), message)
+        item = _Item(self.publication(queue, message, priority), message)
         gathered = self.gathered
         if gathered is not None and gathered.owner == get_ident():
             gathered.append(item)
@@ -88,9 +88,14 @@ class Publisher:
         if items.refusal is not None:
             raise items.refusal
 
-    def _publication(self, queue: str, message: dict[str, Any], priority: int) -> Publication:
+    def publication(self, queue: str, message: dict[str, Any], priority: int) -> Publication:
+        """What is enqueued of a message.
+
+        Raises:
+            QoSError: its tenant, or its sub-queue, cannot be one.
+        """
         headers, properties = message.get('headers') or {}, message['properties']
-        key, sub_queue = tenant.of_message(message), tenant.sub_queue_of(message)
+        key, sub_queue = tenant.of_message(message, self._channel.current_tenant), tenant.sub_queue_of(message)
         options = self._channel.config.of(queue)
         # A retry was admitted before: refused now, it would be lost.
         retries = headers.get('retries')

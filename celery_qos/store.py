@@ -4,7 +4,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import islice, repeat
 from time import monotonic
 from typing import Any, NamedTuple, Optional, Union
 
@@ -22,7 +22,8 @@ from .publication import Publication
 from .scripts import WritesRefused, script, unavailable
 from .wire import Wire
 
-__all__ = ('Store', 'Delivery', 'Delayed', 'Recovery', 'Sweep', 'Tracked', 'SCHEMA_VERSION', 'MINIMUM_SERVER')
+__all__ = ('Store', 'Delivery', 'Delayed', 'Recovery', 'Sweep', 'Tracked', 'SCHEMA_VERSION',
+           'MINIMUM_SERVER')
 
 #: Version of the layout of the keys; a queue stored with another one is refused.
 SCHEMA_VERSION = '3'
@@ -215,7 +216,13 @@ class Store:
         self._streams[queue] = streams
         if contradicted:
             raise ConfigError(_contradiction(queue, options_of(contradicted[0]) or {}, structure or {}))
-        while left:
+        self._finish(queue, left)
+
+    def _finish(self, queue: str, left: int, rounds: Iterable[Any] = repeat(None)) -> None:
+        """Go on with what a call left over, for so many rounds; after that, the sweep does."""
+        for _ in rounds:
+            if not left:
+                break
             left = self.run('fill', queue)
 
     def is_configured(self, queue: str) -> bool:
@@ -412,6 +419,37 @@ class Store:
         found: Any = self.client.hmget(keys.waiting(self.namespace(queue)), list(map(to_bytes, ids)))
         return sum(int(count) for count in found if count and count.isdigit())
 
+    def peek(self, queue: str, tenant_id: str, priority: int, after: str, count: int) -> list[tuple[str, bytes, bytes]]:
+        """Entry id, headers and properties of a tenant's waiting tasks past the one of this entry, oldest first."""
+        found = self.run('peek', queue, to_bytes(tenant_id), priority, after, count)
+        return [(entry_id.decode(), headers, properties) for entry_id, headers, properties in found]
+
+    def move(self, queue: str, tenant_id: str, priority: int, to: tuple[str, str, str],
+             tasks: Sequence[tuple[str, str, str]], force: bool, only_look: bool) -> tuple[int, Optional[int]]:
+        """Move some waiting tasks of a tenant; the order of `tasks` is theirs afterwards.
+
+        Arguments:
+            to: queue, tenant's path, and sub-queue or '' for the one that the queue and the tenant say.
+            tasks: of each its entry, and its new headers and properties, '' for the old ones.
+            force: no capacity limits it.
+
+        Returns:
+            How many went, or would go; and how many more there was room for before, None for any number.
+
+        Raises:
+            ConfigError: there is no such sub-queue, or they are there already.
+        """
+        target, tenant, sub_queue = to
+        count, *rest = script('move')(
+            self.client, [self.namespace(queue), self.namespace(target)], to_bytes(tenant_id), priority,
+            to_bytes(tenant), sub_queue, int(force), int(only_look), *[part for task in tasks for part in task])
+        if count == -1:
+            raise ConfigError(_unknown_sub_queue(target, sub_queue, [name.decode() for name in rest]))
+        if count == -2:
+            raise ConfigError(f'queue {queue!r}: the tasks are there already; name another tenant, sub-queue or queue')
+        room, = rest
+        return count, None if room < 0 else room
+
     # -- tasks that wait for their time
 
     def delayed(self, queue: str, after: tuple[str, int | str] = ('', ''), count: int = 100) -> list[Delayed]:
@@ -443,6 +481,13 @@ class Store:
         found: Any = self.client.xrange(keys.dead(self.namespace(queue)), f'({after}' if after else '-', count=count)
         return [(letter_id.decode(), fields) for letter_id, fields in found]
 
+    def newest_dead_letters(self, queue: str, before: str = '',
+                            count: int = 100) -> list[tuple[str, dict[bytes, bytes]]]:
+        """The same before the one of this id, the newest first."""
+        found: Any = self.client.xrevrange(
+            keys.dead(self.namespace(queue)), f'({before}' if before else '+', '-', count=count)
+        return [(letter_id.decode(), fields) for letter_id, fields in found]
+
     def dead_letter(self, queue: str, letter_id: str) -> Optional[dict[bytes, bytes]]:
         """The fields of one; None where there is none of this id."""
         found: Any = self.client.xrange(keys.dead(self.namespace(queue)), letter_id, letter_id)
@@ -454,6 +499,59 @@ class Store:
     def exhume(self, queue: str, ids: Iterable[str], again: bool) -> int:
         """Take dead letters out, `again` to have them delivered; returns how many were there."""
         return sum(self.run('exhume', queue, int(again), *some) for some in batches(ids, _SLOW_IDS_PER_CALL))
+
+    # -- to and from the lists of the stock Redis transport
+
+    def adopt(self, queue: str, source: str, look: int, tasks: Sequence[tuple[bytes, Publication]]) -> list[str]:
+        """Move tasks from a list into their tenants' streams.
+
+        Arguments:
+            source: the list's key.
+            look: how far from its end, where stock workers take, an entry is looked for.
+            tasks: each as it lies in the list, and what is enqueued of it. No capacity limits them.
+
+        Returns:
+            What became of the first ones, as many as one call does: ``waits``, ``delayed``, ``expired``, ``gone``
+            where the list had it no more, ``stuck`` where its tenant's key holds something else.
+
+        Raises:
+            SchemaMismatch: the queue's keys follow another layout.
+        """
+        arguments: list[Any] = [look]
+        for entry, publication in tasks:
+            tenant, priority, _, _, *rest = publication.arguments
+            arguments += [entry, 2 + len(rest), tenant, priority, *rest]
+        found = script('adopt')(self.client, [self.namespace(queue), source], *arguments)
+        outcomes = [each.decode() for each in found]
+        if outcomes and outcomes[0] == 'schema':
+            raise SchemaMismatch(queue, outcomes[1], SCHEMA_VERSION)
+        return outcomes
+
+    def claim(self, queue: str, consumer: str, most: int, lease_seconds: float) -> tuple[list[Delivery], bool]:
+        """Deliver tasks to one who takes them to another broker, in their order, whatever limits hold them.
+
+        Returns:
+            Some of them, and whether more wait; there may be none in one call, and some in the next.
+        """
+        more, *entries = self.run('claim', queue, consumer, most, _ms(lease_seconds))
+        return [_delivery(queue, name.decode(), flat) for name, flat in entries], bool(more)
+
+    def leave(self, queue: str, consumer: str, lease_seconds: float, targets: Sequence[str],
+              tasks: Iterable[tuple[str, str, int, bytes]]) -> int:
+        """Move tasks to lists, as the stock transport keeps them; returns how many were there.
+
+        Arguments:
+            consumer: who claimed those that are in egress.
+            targets: keys of the lists.
+            tasks: ``egress`` or ``delayed``, the name of its entry or its place, which list, and the entry of that.
+        """
+        return sum(script('leave')(self.client, [self.namespace(queue), *targets], consumer, _ms(lease_seconds), *[
+            part for kind, name, target, entry in some for part in (kind, name, target + 1, entry)])
+            for some in batches(tasks, _SLOW_IDS_PER_CALL))
+
+    def count_cancelled(self, queue: str) -> int:
+        """Tasks that expired or were cancelled, and of which Celery was not told yet."""
+        return self.client.xlen(keys.discarded(self.namespace(queue)))
 
     # -- workers
 
@@ -473,10 +571,7 @@ class Store:
         new, unsettled, self._streams[queue], left, now_ms = self.run(
             'lease', queue, consumer, slots, _ms(lease_seconds), '' if suspects is None else suspects)
         self.clock.set(now_ms, began, monotonic())
-        for _ in range(_MOST_ROUNDS):
-            if not left:
-                break
-            left = self.run('fill', queue)
+        self._finish(queue, left, range(_MOST_ROUNDS))
         return bool(new), unsettled
 
     def release(self, queue: str, consumer: str) -> int:
@@ -587,9 +682,7 @@ class Store:
         done = _WAITS
         while done == _WAITS:
             done, *rest = self.run('set', queue, of, *pairs)
-        left = rest[0] if rest else 0
-        while left:
-            left = self.run('fill', queue)
+        self._finish(queue, rest[0] if rest else 0)
         return bool(done)
 
     def settings(self, queue: str, of: str) -> dict[str, Any]:
@@ -650,11 +743,9 @@ class Store:
         streams = [(queue, number, self.streams(queue)) for queue in queues for number in range(self.streams(queue))]
         return [keys.egress(self.namespace(queue), (turn + number) % count) for queue, number, count in streams]
 
-    def read_command(self, queues: list[str], consumer: str, count: int, block_ms: int) -> list:
-        """Wait for tasks: at most `count` of each stream of egress."""
-        streams = self._egress(queues)
-        return ['XREADGROUP', 'GROUP', keys.GROUP, consumer, 'COUNT', count, 'BLOCK', block_ms,
-                'STREAMS', *streams, *['>'] * len(streams)]
+    def read_command(self, queues: list[str], consumer: str, count: int, block_ms: Optional[int] = None) -> list:
+        """Take tasks, at most `count` of each stream of egress; wait for the first of them, unless for None ms."""
+        return _read(self._egress(queues), consumer, count, () if block_ms is None else ('BLOCK', block_ms))
 
     def wait_command(self, seen: Mapping[tuple[str, int], str], block_ms: int) -> list:
         """Wait until a stream has an entry past the one given for its queue and number; takes nothing."""
@@ -678,8 +769,7 @@ class Store:
         streams = self._egress(queues, turn)
         if len(streams) == 1:
             # In a script each entry would be copied twice.
-            reply, = self._wire.send([
-                ['XREADGROUP', 'GROUP', keys.GROUP, consumer, 'COUNT', count, 'STREAMS', *streams, '>']])
+            reply, = self._wire.send([_read(streams, consumer, count)])
             if isinstance(reply, ResponseError):
                 raise reply
             if isinstance(reply, dict):
@@ -713,6 +803,11 @@ class Store:
 _WAITS = -1
 #: Instead of a run-time value: what the config says.
 FORGET = object()
+
+
+def _read(streams: Sequence[str], consumer: str, count: int, block: Sequence[Any] = ()) -> list:
+    return ['XREADGROUP', 'GROUP', keys.GROUP, consumer, 'COUNT', count, *block, 'STREAMS', *streams,
+            *['>'] * len(streams)]
 
 
 def _delivery(queue: str, name: str, flat: list[bytes]) -> Delivery:

@@ -1,13 +1,14 @@
 """Finds the tenant a task is accounted to, and the sub-queue it names, and stamps them on the message.
 
 The tenant, first match: ``apply_async(tenant=...)`` or the header ``tenant``; the task's ``tenant_key``; the tenant of
-the task that publishes; the empty tenant. The sub-queue: ``apply_async(sub_queue=...)`` or the header ``sub_queue``;
-the task's ``sub_queue``; none. A retry keeps both, as its headers are those of the task before.
+the task that publishes; what the option ``current_tenant`` says; the empty tenant. The sub-queue:
+``apply_async(sub_queue=...)`` or the header ``sub_queue``; the task's ``sub_queue``; none. A retry keeps both, as its
+headers are those of the task before.
 """
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, Optional
 from weakref import WeakValueDictionary
@@ -20,7 +21,7 @@ from .checks import sub_queue_name
 from .errors import ConfigError, QoSError, TenantKeyError
 from .path import keys_of, path_of
 
-__all__ = ('install', 'of_message', 'sub_queue_of')
+__all__ = ('install', 'of_message', 'sub_queue_of', 'is_in_call', 'of_call', 'sub_queue_of_task')
 
 HEADER = 'tenant'
 SUB_QUEUE = 'sub_queue'
@@ -41,14 +42,33 @@ def _remember(request: Any, **kwargs: Any) -> None:
     _received[request.id] = request
 
 
-def of_message(message: dict[str, Any]) -> str:
+def of_message(message: dict[str, Any], current_tenant: Optional[Callable[[], Any]] = None) -> str:
     """The path of the tenant that a message is stamped with; '' without one.
+
+    Arguments:
+        current_tenant: says whose it is where it has no stamp, which it gets then.
 
     Raises:
         QoSError: the tenant could not be found, or cannot be a key.
     """
     key = _stamped(message, HEADER)
+    if key is None and current_tenant is not None:
+        key = _stamp_current(message, current_tenant)
     return '' if key is None or key == '' else path_of(key)
+
+
+def _stamp_current(message: dict[str, Any], current_tenant: Callable[[], Any]) -> Any:
+    headers = message.get('headers') or {}
+    if headers.get('retries'):
+        return None     # a task stays where it was, whatever the worker that tries it again is about
+    try:
+        key = current_tenant()
+    except Exception as exc:
+        raise TenantKeyError(f'task {headers.get("task")!r}: current_tenant {current_tenant!r} raised {exc!r}') from exc
+    if key is not None:
+        headers[HEADER] = key = _as_stamped(key)
+        message['headers'] = headers
+    return key
 
 
 def sub_queue_of(message: dict[str, Any]) -> str:
@@ -59,6 +79,26 @@ def sub_queue_of(message: dict[str, Any]) -> str:
     """
     name = _stamped(message, SUB_QUEUE)
     return '' if name is None or name == '' else sub_queue_name(SUB_QUEUE, name)
+
+
+def is_in_call(name: str) -> bool:
+    """Whether the arguments of a task of this name say whose it is."""
+    return name == UNLOCK or _tenant_key(_task(name)) is not None
+
+
+def of_call(name: str, body: Any) -> Optional[str]:
+    """The path of the tenant that the arguments of a task say, in the body of its message; None where they do not.
+
+    Raises:
+        QoSError: the tenant could not be found, or cannot be a key.
+    """
+    key = _from_arguments(name, {}, body)
+    return None if key is None else '' if key == '' else path_of(key)
+
+
+def sub_queue_of_task(name: str) -> Any:
+    """The sub-queue of the tasks of this name that name none themselves; None where they have none."""
+    return getattr(_task(name), SUB_QUEUE, None)
 
 
 def _stamped(message: dict[str, Any], header: str) -> Any:
@@ -106,6 +146,10 @@ def _tenant(key: Any, name: str, headers: dict, body: Any) -> Any:
         key = _from_arguments(name, headers, body)
     if key is None:
         key = _from_parent(headers, body)
+    return _as_stamped(key)
+
+
+def _as_stamped(key: Any) -> Any:
     if key is None or key == '':
         return key
     keys = keys_of(path_of(key))

@@ -51,6 +51,8 @@ UNLIMITED_CONNECTIONS = 2 ** 31
 HOLD_SECONDS = TURN_SECONDS
 #: A reply queue and its messages are kept for its x-expires, but at least this long, in ms.
 TRANSIENT_TTL_MS = 3600 * 1000
+#: How the names of queues for replies to remote control end.
+MAILBOX = '.pidbox'
 
 
 class QoS(virtual.QoS):
@@ -117,6 +119,7 @@ class Channel(kombu_redis.Channel):
 
     def __init__(self, connection: Transport, **kwargs: Any) -> None:
         self.config = connection.config
+        self.current_tenant = connection.config.resolver
         self.reader = Reader(self)
         self.publisher = publisher.Publisher(self)
         #: Delivery tags of `basic_get`, each of which brought a slot of its own.
@@ -294,6 +297,9 @@ class Channel(kombu_redis.Channel):
             if len(self._kinds) > 1000:
                 self._kinds.clear()
             self._kinds[queue] = self.store.transient_ttl_ms(queue)
+            if self._kinds[queue] is None and queue.endswith(MAILBOX):
+                # A client on the stock transport asks workers of both kinds, and marks nothing.
+                self._kinds[queue] = TRANSIENT_TTL_MS
         return self._kinds[queue]
 
     def _has_queue(self, queue: str, **kwargs: Any) -> bool:

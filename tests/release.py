@@ -1,4 +1,7 @@
-"""Builds the wheel and the sdist, and installs the wheel into an empty environment: ``python -m tests.release``."""
+"""Builds the wheel and the sdist, and installs the wheel into an empty environment: ``python -m tests.release``.
+
+It needs build, setuptools and twine.
+"""
 from __future__ import annotations
 
 import re
@@ -56,7 +59,8 @@ def check_installed(wheel: Path, folder: Path) -> None:
 def main() -> None:
     with TemporaryDirectory(prefix='celery-qos-release-') as name:
         folder = Path(name)
-        run(sys.executable, '-m', 'build', '--outdir', folder / 'dist')
+        # Tox has built it in isolation before; once is enough.
+        run(sys.executable, '-m', 'build', '--no-isolation', '--outdir', folder / 'dist')
         sdist, = (folder / 'dist').glob('*.tar.gz')
         wheel, = (folder / 'dist').glob('*.whl')
         run(sys.executable, '-m', 'twine', 'check', '--strict', sdist, wheel)

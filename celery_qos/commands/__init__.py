@@ -7,11 +7,15 @@ from typing import Any, Optional
 import click
 from click_didyoumean import DYMGroup
 
+# ``celery inspect --list`` tells of the commands that this program knows.
+from ..worker import remote as remote
+
 __all__ = ('qos', 'COMMANDS')
 
 #: In the order in which ``--help`` lists them.
-COMMANDS: tuple[str, ...] = ('status', 'tenants', 'top', 'why', 'set', 'pause', 'resume', 'purge', 'delayed', 'dead',
-                            'exporter')
+COMMANDS: tuple[str, ...] = (
+    'status', 'tenants', 'top', 'why', 'set', 'pause', 'resume', 'purge', 'move', 'delayed', 'dead', 'doctor',
+    'exporter', 'web', 'migrate')
 
 
 class Commands(DYMGroup):

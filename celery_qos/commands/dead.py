@@ -28,7 +28,7 @@ _COLUMNS = (Column('letter id', width=15), Column('died', width=20), Column('rea
 
 def _reason_option(function: Callable[..., Any]) -> Callable[..., Any]:
     return choice_options(click.option(
-        '--reason', metavar='GLOB', default='', help="Only with such a reason, such as 'delivered *' or rejected.")(
+        '--reason', metavar='GLOB', default='', help='Only with such a reason, such as rejected.')(
             function))
 
 

@@ -37,7 +37,7 @@ def listed(session: Session, items: Paged, is_meant: Callable[[Any], bool], limi
 
     count = session.emit_rows(meant(), columns, as_row, as_data)
     if more:
-        click.echo(f'there are more; --all lists all, --limit more of them ({len(items):,} in the queue)', err=True)
+        click.echo(f'there are more, {len(items):,} in the queue: --all lists all, --limit N so many', err=True)
     elif not count:
         click.echo('none', err=True)
     return 0 if count else NOT_FOUND

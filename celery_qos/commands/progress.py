@@ -14,6 +14,8 @@ __all__ = ('Progress', 'Interrupted')
 
 #: Seconds between two lines where there is no terminal; the first comes after as many.
 LINE_EVERY = 5.0
+#: Seconds after which a bar is drawn: most work is done before.
+_BAR_AFTER = 0.5
 
 
 class Interrupted(KeyboardInterrupt):
@@ -28,15 +30,14 @@ class Progress:
     Arguments:
         what: is done, such as ``deleted``.
         total: steps, as far as that is known.
-        quiet: say nothing.
     """
 
-    def __init__(self, what: str, total: Optional[int] = None, quiet: bool = False) -> None:
+    def __init__(self, what: str, total: Optional[int] = None) -> None:
         self.what, self.total, self.done = what, total, 0
         self._interrupted = False
         self._before: Any = None
-        self._due = monotonic() + LINE_EVERY
-        self._quiet = quiet
+        self._draws = sys.stderr.isatty() and find_spec('rich') is not None
+        self._due = monotonic() + (_BAR_AFTER if self._draws else LINE_EVERY)
         self._bar: Any = None
         self._task: Any = None
 
@@ -54,9 +55,9 @@ class Progress:
     def at(self, done: int, total: Optional[int] = None) -> None:
         """As `advance`, for who counts by themselves."""
         self.done, self.total = done, total or self.total
-        if self._bar:
-            self._bar.update(self._task, completed=done, total=self.total)
-        elif not self._quiet and monotonic() > self._due:
+        if self._draws:
+            self._draw()
+        elif monotonic() > self._due:
             self._due = monotonic() + LINE_EVERY
             click.echo(str(self), err=True)
         if self._interrupted:
@@ -67,14 +68,6 @@ class Progress:
             self._before = signal.signal(signal.SIGINT, self._note)
         except ValueError:
             pass        # only the main thread gets signals
-        if not self._quiet and sys.stderr.isatty() and find_spec('rich'):
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-            from rich.progress import Progress as Bar
-            self._bar = Bar(TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-                            console=Console(stderr=True), transient=True)
-            self._task = self._bar.add_task(self.what, total=self.total)
-            self._bar.start()
         return self
 
     def __exit__(self, *exc_info: Any) -> None:
@@ -82,6 +75,18 @@ class Progress:
             self._bar.stop()
         if self._before is not None:
             signal.signal(signal.SIGINT, self._before)
+
+    def _draw(self) -> None:
+        if self._bar:
+            self._bar.update(self._task, completed=self.done, total=self.total)
+        elif monotonic() > self._due:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+            self._bar = Bar(TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+                            console=Console(stderr=True), transient=True)
+            self._task = self._bar.add_task(self.what, total=self.total, completed=self.done)
+            self._bar.start()
 
     def _note(self, number: int, frame: Optional[FrameType]) -> None:
         if self._interrupted:

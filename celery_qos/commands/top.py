@@ -39,8 +39,10 @@ class Picture(NamedTuple):
 
     @property
     def tenant_lines(self) -> list[str]:
-        """The header first."""
-        return list(lines(TENANT_COLUMNS, map(tenant_row, self.tenants)))
+        """The header first; sub-queues only where there are some, as a terminal may be narrow."""
+        rows, places = [tenant_row(each) for each in self.tenants], range(len(TENANT_COLUMNS))
+        kept = [place for place in places if TENANT_COLUMNS[place].title != 'sub-queue' or self.status.sub_queues]
+        return list(lines([TENANT_COLUMNS[place] for place in kept], ([row[place] for place in kept] for row in rows)))
 
 
 @session_command(name='top', known_queue=True, short_help='The same, live.')

@@ -7,7 +7,7 @@ from typing import Any, Optional
 
 from ..observe import QueueStatus, TenantStatus, Waits
 from .table import Column, lines
-from .text import NOTHING, clean, number_text, percent_text, rate_text, seconds_text, tenant_text
+from .text import NOTHING, clean, number_text, percent_text, rate_text, seconds_text, tasks_text, tenant_text
 
 __all__ = ('TENANT_COLUMNS', 'tenant_row', 'tenant_data', 'status_lines', 'status_data', 'headline')
 
@@ -35,14 +35,15 @@ def tenant_data(tenant: TenantStatus) -> dict[str, Any]:
 
 def headline(status: QueueStatus) -> str:
     idle = f', {status.idle_slots:,} idle though tasks wait' if status.idle_slots else ''
-    return (f'queue {clean(status.queue)}: {clean(status.algorithm)}, {status.slots:,} slots, '
-            f'{status.egress:,} in egress{idle}')
+    slots = '1 slot' if status.slots == 1 else f'{status.slots:,} slots'
+    return f'queue {clean(status.queue)}: {clean(status.algorithm)}, {slots}, {status.egress:,} in egress{idle}'
 
 
 def status_lines(status: QueueStatus) -> Iterator[str]:
     yield headline(status)
     held = f', {status.parked:,} held back by a pause, a cap or a rate' if status.parked else ''
-    yield f'  waiting     {status.waiting:,} of {status.tenants:,} tenant{"" if status.tenants == 1 else "s"}{held}'
+    tenants = '1 tenant' if status.tenants == 1 else f'{status.tenants:,} tenants'
+    yield f'  waiting     {tasks_text(status.waiting)} of {tenants}{held}'
     yield f'  delayed     {status.delayed:,}'
     yield f'  dead        {status.dead:,}'
     waits = status.waits

@@ -112,23 +112,6 @@ if not due and free <= 0 and not bounded and not settings.is_nested() and not st
 end
 -- include fair, limits, dispatch, admit, delayed, dead
 
--- How many tasks of `id` wait, those of a tenant in all sub-queues.
-local function waiting_of(id)
-  local count, _, path = 0, keys.split(id)
-  for _, each in ipairs(redis.call('HMGET', keys.WAITING, unpack(path and settings.ids_of_tenant(path) or {id}))) do
-    count = count + tonumber(each or 0)
-  end
-  return count
-end
-
--- The options of the first of `ids` that has no room, or nil.
-local function full(ids)
-  for _, id in ipairs(ids) do
-    local options = settings.options_of(id)
-    if options.capacity and waiting_of(id) >= options.capacity then return options end
-  end
-end
-
 -- Remove the oldest of the least urgent tasks of `ids`.
 local function drop_oldest(ids)
   for each = keys.LOWEST_PRIORITY, keys.HIGHEST_PRIORITY, -1 do
@@ -146,7 +129,7 @@ end
 -- A key of another type raises before the task is written: its publisher is told that it was not.
 ids = admit.ids_of(sub, tenant)
 if due then redis.call('ZCARD', keys.DELAYED) else fair.check_types(ids) end
-local no_room = not details.exempt and full(ids)
+local no_room = not details.exempt and admit.full(ids)
 local drops = no_room and no_room.on_full == 'drop-oldest'
   and (due or redis.call('HEXISTS', keys.WAITING, ids[#ids]) == 1)
 if no_room then

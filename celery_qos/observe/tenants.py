@@ -37,7 +37,7 @@ class TenantStatus:
     waits: Waits = Waits()
     #: Its part of all tasks that the queue delivered in the last minutes, 0 to 1; None where there were none.
     share: Optional[float] = None
-    #: The part that its weight gives it among those that wait now; None where it does not wait.
+    #: The part that its weight gives it among those that wait now; None where it does not wait, or is paused.
     entitlement: Optional[float] = None
 
     @property
@@ -116,8 +116,8 @@ class _Tenants:
         self._weights = {}
         for some in batches(self._look.waiting_ids(self._queue), 1000):
             weights = self._look.weights_of(self._queue, [_path(each) for each, _ in some])
-            for (each, _), (weight, _) in zip(some, weights):
-                if each in self._sub_queues:
+            for (each, _), (weight, paused) in zip(some, weights):
+                if each in self._sub_queues or paused:
                     continue
                 node = _node_above(each)
                 self._weights[node] = self._weights.get(node, 0.0) + (1.0 if self._is_equal(node) else weight)
@@ -148,7 +148,7 @@ class _Tenants:
                 key_of(path), each.partition(':')[0], waiting, in_flight, weight, paused,
                 max(0.0, (now_ms - since) / 1000) if since else None, mine,
                 mine.count / whole.count if whole.count else None,
-                self._entitlement(each, weight) if waiting else None)
+                self._entitlement(each, weight) if waiting and not paused else None)
 
     def _entitlement(self, each: str, weight: float) -> Optional[float]:
         """Of the tenant's part of its node; where there are sub-queues, or it is inside another, of what that has."""

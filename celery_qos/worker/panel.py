@@ -10,6 +10,7 @@ from celery.worker.control import Panel
 
 from ..codec import decode
 from ..store import Delivery
+from . import remote as remote  # registers its commands
 
 __all__ = ('install',)
 

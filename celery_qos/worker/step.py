@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Optional
 
-from celery import bootsteps, signals
+from celery import Task, bootsteps, signals
 from celery.platforms import EX_FAILURE
 from celery.worker import state
 from celery.worker.consumer.tasks import Tasks
@@ -124,16 +124,34 @@ class Slots(bootsteps.StartStopStep):
         # Celery before 5.6 drops running tasks from the pool's account too, and then never acks them; later releases
         # drop those that a child was sent and has not reported as started (celery#8091).
         started = {number: job for number, job in jobs.items() if job._accepted or job._write_to is not None}
+        # A batch that celery-batches has made of many tasks is no request's. It goes on, as what it still gathers does.
+        unsent = [job for job in consumer.pool._pool.outbound_buffer or () if _request_of(job) is None]
         self._on_close()
         jobs.update((number, job) for number, job in started.items() if not job.ready())
+        jobs.update((job._job, job) for job in unsent)
+        consumer.pool._pool.outbound_buffer.extend(unsent)
         # What Celery cancels as the connection is lost, it never acks.
-        self._held = {job._accept_callback.__self__.message.delivery_tag for job in started.values()
-                      if job._terminated is None}
+        requests = [_request_of(job) for job in started.values() if job._terminated is None]
+        self._held = {request.message.delivery_tag for request in requests if request is not None}
+        self._held.update(self._kept_by_tasks(consumer))
+
+    def _kept_by_tasks(self, consumer: Any) -> set[str]:
+        """What a task gathers, before or after it has made it a batch: a lost connection takes nothing from it."""
+        if self._lease is None:
+            return set()
+        own = {name for name, task in consumer.app.tasks.items() if task.Strategy != Task.Strategy}
+        return {tag for tag, message in list(self._lease.held.items())
+                if message is not None and message['headers'].get('task') in own}
 
 
 def _jobs(pool: Any) -> Any:
     """Number to job of all that the prefork pool has; None of another pool."""
     return getattr(getattr(pool, '_pool', None), '_cache', None)
+
+
+def _request_of(job: Any) -> Any:
+    """What the prefork pool runs, or the gate's passage to it, which has the same message; None of anything else."""
+    return getattr(job._accept_callback, '__self__', None)
 
 
 def _at_work_on(consumer: Any) -> int:

@@ -12,7 +12,7 @@ from .. import keys
 from ..clock import ServerClock
 from ..codec import enqueued_ms
 from ..notices import reason
-from ..observe.waits import bucket_of
+from ..observe.waits import BOUNDS, bucket_of
 from ..store import WAITS_PER_CALL, Delivery, Store
 from . import native
 
@@ -86,16 +86,29 @@ class WaitMeter:
             self._minute = minute
             # Those that Redis could not be told of yet are still there.
             self._tenants = {(queue, of) for queue, counts in self._counts.items() for of, _ in counts if b':' in of}
+        # One look-up a task; what is left is done once for each tenant.
+        found: dict[tuple[str, bytes, bytes], list[int]] = {}
         for _ in range(len(self._noted)):
             queue, sub_queue, tenant, wait = self._noted.popleft()
-            counts = self._counts.setdefault(queue, Counter())
-            bucket, ms = bucket_of(wait), round(wait * 1000)
-            for of in (_ROOT, sub_queue) if sub_queue else (_ROOT,):
-                counts[of, bucket] += 1
-                counts[of, 'ms'] += ms
-            tenant_id = sub_queue + b':' + tenant
-            if self._tells_apart(queue, tenant_id):
-                counts[tenant_id, bucket] += 1
+            try:
+                sums = found[queue, sub_queue, tenant]
+            except KeyError:
+                sums = found[queue, sub_queue, tenant] = [0] * (len(BOUNDS) + 2)
+            sums[bucket_of(wait)] += 1
+            sums[-1] += int(wait * 1000 + 0.5)
+        for (queue, sub_queue, tenant), (*buckets, ms) in found.items():
+            self._add(queue, sub_queue, sub_queue + b':' + tenant, buckets, ms)
+
+    def _add(self, queue: str, sub_queue: bytes, tenant_id: bytes, buckets: list[int], ms: int) -> None:
+        counts = self._counts.setdefault(queue, Counter())
+        of = [_ROOT, sub_queue] if sub_queue else [_ROOT]
+        counts.update({(each, 'ms'): ms for each in of if ms})
+        if self._tells_apart(queue, tenant_id):
+            of.append(tenant_id)
+        for bucket, count in enumerate(buckets):
+            if count:
+                for each in of:
+                    counts[each, bucket] += count
 
     def _tells_apart(self, queue: str, tenant_id: bytes) -> bool:
         if (queue, tenant_id) in self._tenants:

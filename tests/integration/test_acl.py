@@ -17,6 +17,7 @@ import celery_qos
 from celery_qos import QoS, SubQueue, Tenant, keys
 from celery_qos.embedded import EmbeddedRedis
 from celery_qos.metrics import Collector
+from celery_qos.observe.waits import queue_waits, tenant_waits, totals
 from celery_qos.store import Store
 from tests.until import until
 
@@ -238,6 +239,9 @@ def test_monitoring_reads_counts_and_settings_and_writes_nothing(server, users):
     assert monitor.xlen(keys.tenant_stream(NS, 'acme')) == 1
     assert monitor.xinfo_groups(keys.egress(NS))[0]['pending'] == 0
     assert monitor.zrange(keys.leases(NS), 0, -1) == [b'w']
+    store.note_waits('celery', {(b':acme', 3): 1, (keys.ROOT.encode(), 3): 1}, 0)
+    assert queue_waits(monitor, NS)[''].count == totals(monitor, NS)[''].count == 1
+    assert list(tenant_waits(monitor, NS)) == [':acme']
     assert refused(server, 'monitor') == []
     metrics = generate_latest(Collector(app, top=1)).decode()
     assert 'celery_qos_up 1.0\n' in metrics and 'celery_qos_oldest_wait_seconds{' not in metrics
@@ -256,6 +260,7 @@ def test_monitoring_reads_counts_and_settings_and_writes_nothing(server, users):
     reads = [command for command in READS if command.split()[0] not in ('HGETALL', 'HSCAN', 'ZRANGE')]
     for key in before:
         assert succeeded(monitor, writes + reads, key.decode()) == []
+    assert succeeded(monitor, READS, keys.delayed_tasks(NS)) == []
     assert {key: server.client().dump(key) for key in server.client().keys()} == before
     for stream in keys.tenant_stream(NS, 'acme'), keys.egress(NS):
         assert monitor.exists(stream)

@@ -138,8 +138,9 @@ class TestPurge:
         publish(app, 'globex')
         ran = run(app, 'purge', 'acme', input='n\n', code=1)
         assert 'Delete 5 tasks of tenant acme?' in ran.err and 'nothing was done' in ran.err
-        assert run(app, 'purge', 'alice', '--inside', 'acme', input='y\n', code=0).out == (
-            'tenant acme/alice: 2 tasks deleted\n')
+        # Click before 8.2 echoes what was typed.
+        ran = run(app, 'purge', 'alice', '--inside', 'acme', input='y\n', code=0)
+        assert ran.out.endswith('tenant acme/alice: 2 tasks deleted\n')
         assert run(app, 'purge', 'acme', '--yes', '--json', code=0).data == {
             'queue': 'celery', 'tenant': 'acme', 'deleted': 3}
         run(app, 'purge', 'acme', code=1)
@@ -177,7 +178,7 @@ class TestDelayed:
             'queue': 'celery', 'cancelled': [ids[0]], 'not_found': ['x']}
         publish(app, 'globex', countdown=600)
         assert run(app, 'delayed', 'cancel', '--tenant', 'acme', '--yes', code=0).out == '149 tasks cancelled\n'
-        assert run(app, 'delayed', 'cancel', '--all', input='y\n', code=0).out == '1 task cancelled\n'
+        assert run(app, 'delayed', 'cancel', '--all', input='y\n', code=0).out.endswith('1 task cancelled\n')
         run(app, 'delayed', 'cancel', '--all', '--yes', code=1)
         run(app, 'delayed', 'cancel', 'x', '--all', code=2)
 
@@ -210,7 +211,7 @@ class TestDead:
             'queue': 'celery', 'requeued': 1, 'not_found': ['1-1']}
         assert run(app, 'dead', 'requeue', '--tenant', 'acme', '--yes', code=0).out == '2 dead letters requeued\n'
         assert celery_qos.control(app).waiting('acme') == 4
-        assert run(app, 'dead', 'delete', '--all', input='y\n', code=0).out == '1 dead letter deleted\n'
+        assert run(app, 'dead', 'delete', '--all', input='y\n', code=0).out.endswith('1 dead letter deleted\n')
         run(app, 'dead', 'delete', '--all', '--yes', code=1)
         run(app, 'dead', 'delete', code=2)
 
@@ -242,7 +243,7 @@ def test_a_busy_queue_at_a_glance(server, run):
         assert (status['slots'], status['delayed'], status['dead'], len(status['workers'])) == (1, 1, 0, 1)
         assert status['egress'] + status['waiting'] in (4, 5)
         text = run(ledger.app, 'status', code=0).out
-        assert text.startswith('queue celery: wrr, 1 slots, 1 in egress') and status['workers'][0]['name'] in text
+        assert text.startswith('queue celery: wrr, 1 slot, 1 in egress') and status['workers'][0]['name'] in text
 
         tenants = run(ledger.app, 'tenants', '--json', code=0).data
         assert [(each['tenant'], each['waiting']) for each in tenants][0] == ('acme', status['waiting'])
@@ -261,7 +262,6 @@ def test_a_busy_queue_at_a_glance(server, run):
         assert run(ledger.app, 'why', 'acme', '--json').data['state'] == 'paused'
         delayed, = run(ledger.app, 'delayed', 'list', '--json').data
         assert run(ledger.app, 'why', delayed['task_id'], '--json', code=0).data['state'] == 'delayed'
-        assert run(ledger.app, 'why', 'acme', '--task', code=1).out.startswith('task acme')
         assert run(ledger.app, 'why', 'nobody', '--tenant', code=1).out.startswith("tenant 'nobody'")
         run(ledger.app, 'why', 'a', '--inside', 'b', '--task', code=2)
         ledger.let_end('now')
@@ -287,6 +287,7 @@ class TestTrouble:
             app = app_on(server, url=f'qos+socket://monitor:password@{server.socket}?virtual_host=0')
             assert run(app, 'status', '--json', code=0).data[0]['waiting'] == 2
             assert run(app, 'tenants', '--json', code=0).data[0]['waiting'] == 2
+            assert run(app, 'why', 'acme', '--json', code=0).data['waiting'] == 2
             for words in ['set', 'tenant', 'acme', 'weight=3'], ['purge', 'acme', '--yes']:
                 err = run(app, *words, code=3).err
                 assert err.startswith('Error: Redis refuses: ') and 'whose user may do this' in err
@@ -361,7 +362,7 @@ def test_top_on_a_terminal_outlives_redis_and_ends_by_a_key():
             until(lambda: sees('Redis does not answer, trying again'))
             server.start()
             shown = ''
-            until(lambda: sees('0 of 0 tenants'))
+            until(lambda: sees('0 tasks of 0 tenants'))
             os.write(main, b'q')
             assert top.wait(20) == 0
     os.close(main)

@@ -26,7 +26,13 @@ from tests.integration.workers import ROOT, environment
 pytestmark = pytest.mark.once
 
 PAGES = sorted((ROOT / 'docs').rglob('*.md'))
-#: The README's Python has a test of its own.
+#: Pages whose Python is run by tests of their own; as is that of the README.
+BY_OTHERS = {
+    'docs/tutorial.md': 'tests/integration/test_tutorial.py',
+    'docs/howto/django.md': 'tests/frameworks/test_django.py',
+    'docs/howto/web-frameworks.md': 'tests/frameworks/test_web.py',
+    'docs/howto/schedulers-and-batches.md': 'tests/frameworks/test_schedulers.py',
+}
 WITH_COMMANDS = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *PAGES]
 BLOCK = re.compile(r'(?:^ *<!-- (?P<mark>given|not run):\s(?P<text>(?:(?!-->).)*)-->\n\s*)?'
                    r'^(?P<indent> *)```(?P<language>\w+)\n(?P<code>.*?)^(?P=indent)```$', re.MULTILINE | re.DOTALL)
@@ -77,13 +83,23 @@ def name(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
+def runs(page: Path) -> bool:
+    """Whether there is Python on the page that no other test runs."""
+    return name(page) not in BY_OTHERS and any(
+        block.language == 'python' and block.not_run is None for block in blocks(page))
+
+
 def test_blocks_are_found():
     assert [block.language for block in blocks(ROOT / 'docs' / 'configuration.md')].count('python') >= 7
     assert all(block.not_run != '' for page in PAGES for block in blocks(page))
 
 
-@pytest.mark.parametrize('page', [page for page in PAGES if any(
-    block.language == 'python' and block.not_run is None for block in blocks(page))], ids=name)
+def test_what_others_run_is_run():
+    for page, test in BY_OTHERS.items():
+        assert not (ROOT / page).exists() or (ROOT / test).exists(), test
+
+
+@pytest.mark.parametrize('page', list(filter(runs, PAGES)), ids=name)
 def test_python_runs(page: Path, server: EmbeddedRedis, tmp_path: Path):
     code = [(0, GIVEN)]
     for block in blocks(page):
@@ -136,6 +152,8 @@ def test_commands_have_these_options(page: Path):
         words = shlex.split(re.sub(r'(?<= )(-A|--app)[ =]\S+ ', '', shlex.join(words) + ' '))
         if words[1:2] == ['-m'] and words[2] == 'celery':
             words = words[2:]
+        # With it, `inspect` and `control` list their commands in place of their options.
+        words = [word for word in words if word != '--list']
         text = help_of(*words) if Path(words[0]).name != 'python' else help_of(*words[:3])
         for word in words[1:]:
             if re.match(r'--?[a-zA-Z]', word) and word != '-m':

@@ -5,6 +5,9 @@ from collections import Counter
 
 import pytest
 
+from celery_qos import keys
+from celery_qos.observe.waits import queue_waits, tenant_waits, totals
+
 from .ledger import Ledger
 from .pools import EVERY_POOL
 
@@ -29,6 +32,11 @@ def test_each_task_runs_once_and_nothing_is_left(server, pool, ack):
         assert worker.wait() == 0
     assert ran == Counter(str(number) for number in range(200))
     assert ledger.stray_keys() == []
+    # A worker that ends tells of the last waits too.
+    ns = keys.namespace('celery')
+    assert queue_waits(ledger.redis, ns)[''].count == totals(ledger.redis, ns)[''].count == 200
+    assert {name: waits.count for name, waits in tenant_waits(ledger.redis, ns).items()} == Counter(
+        f':t{number % 7}' for number in range(200))
 
 
 def test_a_tenant_with_one_task_is_served_next(server, pool):

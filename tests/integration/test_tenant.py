@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import textwrap
+from contextvars import ContextVar, copy_context
 from decimal import Decimal
 from importlib import import_module
 from uuid import UUID
@@ -15,6 +16,7 @@ from celery.beat import Scheduler
 from celery.schedules import schedule
 from kombu import Connection
 
+import celery_qos
 from celery_qos import ConfigError, TenantKeyError
 from celery_qos.embedded import EmbeddedRedis
 from tests.integration.workers import ROOT, Worker, environment
@@ -74,6 +76,58 @@ def test_tenant_key_names_an_argument(app, tenants):
     job.delay('x', 'rest', 1, 2, flag=True)
     assert tenants() == ['anonymous', 'args', 'first', 'immutable', 'keyword', 'kwargs', 'positional', 'rest',
                          'signature']
+
+
+def test_the_current_tenant_is_asked_last(app, tenants):
+    current = ContextVar('current', default=None)
+    celery_qos.setup(app, current_tenant=current.get)
+
+    @app.task(tenant_key='account')
+    def job(account=None): ...
+
+    def publish(key):
+        current.set(key)
+        job.delay()
+        job.delay('keyed')
+        job.apply_async(tenant='explicit')
+        job.apply_async(tenant='')
+        app.send_task('elsewhere')
+        group(job.s(), job.s('keyed')).delay()
+
+    copy_context().run(publish, ('acme', 7))
+    job.delay()
+    assert tenants() == ['', '', *['acme\x1f7'] * 3, 'explicit', 'keyed', 'keyed']
+
+
+def test_inside_a_task_the_current_tenant_changes_nothing(app, tenants):
+    celery_qos.setup(app, current_tenant=lambda: 'current')
+
+    @app.task
+    def job(): ...
+
+    @app.task
+    def outer():
+        job.delay()
+
+    outer.apply(headers={'tenant': 'acme'})
+    outer.apply(headers={'tenant': ''})
+    outer.apply()
+    app.send_task('job', retries=1)
+    assert tenants() == ['', '', 'acme', 'current']
+
+
+@pytest.mark.parametrize('key, complaint', [
+    (None, r"task 'job': current_tenant .*broken.* raised RuntimeError\('out of context'\)"), ('x' * 256, '256 bytes')])
+def test_a_current_tenant_that_cannot_be(app, tenants, key, complaint):
+    def broken():
+        if key is None:
+            raise RuntimeError('out of context')
+        return key
+    celery_qos.setup(app, current_tenant=broken)
+    with pytest.raises(TenantKeyError, match=complaint):
+        app.send_task('job')
+    app.send_task('job', tenant='said')
+    assert tenants() == ['said']
 
 
 def test_tenant_key_can_give_a_path(app, tenants):

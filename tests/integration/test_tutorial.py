@@ -51,8 +51,8 @@ def test_what_it_says_one_sees(server: EmbeddedRedis, tmp_path: Path):
             return re.findall(r'\] (\w+ \d+)\n', worker.log())
 
         until(lambda: len(printed()) >= 8)
-        said = next(block.code for block in blocks(ROOT / 'docs' / 'tutorial.md') if block.language == 'text')
-        assert printed()[:8] == said.splitlines()
+        shown = [block.code.splitlines() for block in blocks(ROOT / 'docs' / 'tutorial.md') if block.language == 'text']
+        assert printed()[:8] in shown
 
         answers = {}
         for command in after:
@@ -63,4 +63,4 @@ def test_what_it_says_one_sees(server: EmbeddedRedis, tmp_path: Path):
                 until(lambda since=since: len(printed()) >= since + 12)
                 turns = [line.split()[0] for line in printed()[since:since + 12]]
                 assert 8 <= turns.count('acme') <= 10, turns
-        assert 'tasks wait' in answers['celery -A shop qos why globex']
+        assert 'is paused' in answers['celery -A shop qos why globex']

@@ -49,10 +49,8 @@ class Hand:
         return self.store.lease(self.queue, consumer, slots, seconds)
 
     def read(self, consumer: str = 'w', at_most: int = 1000) -> list[Delivery]:
-        """As the event loop does, but without waiting: the server ends even the shortest wait at its next tick only."""
-        command = self.store.read_command([self.queue], consumer, at_most, block_ms=1)
-        del command[command.index('BLOCK'):command.index('STREAMS')]
-        self.reader.connection.send_command(*command)
+        """As the event loop does, but without waiting."""
+        self.reader.connection.send_command(*self.store.read_command([self.queue], consumer, at_most))
         return self.store.parse_read([self.queue], self.reader.connection.read_response())
 
     def settle(self, *deliveries: Delivery) -> int:

@@ -370,16 +370,4 @@ def small_steps(monkeypatch) -> None:
 @pytest.mark.parametrize('seed', range(25))
 def test_in_small_steps_no_limit_is_exceeded_no_slot_is_idle_and_no_task_is_lost(small_steps, hand, seed):
     assert 'work.MOST = 3\n' in script('settle').source
-    life = InSteps(hand, Random(seed))
-    for _ in range(120):
-        life.happens()
-        life.check()
-    for subject in life.limits:
-        life.set(subject, paused=False, max_in_flight=None)
-    life.check()
-    while life.held or life.running:
-        life.end()
-        life.check()
-    assert len(life.delivered) == life.published
-    hand.store.release(hand.queue, 'w')
-    assert hand.all_keys() == {'settings'}
+    InSteps(hand, Random(seed)).goes_by()

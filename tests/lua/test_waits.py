@@ -7,6 +7,7 @@ from celery_qos import keys
 from celery_qos.config import QoS, SubQueue
 from celery_qos.observe.waits import BOUNDS, each_tenant_waits, queue_waits, tenant_waits, totals
 
+from ..until import until
 from .hand import Hand
 
 ROOT = keys.ROOT.encode()
@@ -112,3 +113,24 @@ def test_many_tenants_are_read_in_parts(hand):
                   if name in ('cmdstat_hscan', 'cmdstat_hmget'))
     assert slowest < 5000
     assert tenant_waits(hand.redis, hand.ns, ids)[':tenant7'].quantile(1) == BOUNDS[5]
+
+
+def test_a_delayed_task_says_until_its_end_when_it_was_due(hand):
+    def now_ms():
+        seconds, micros = hand.redis.time()
+        return seconds * 1000 + micros // 1000
+
+    due = now_ms() + 200
+    hand.put('a', due_ms=due, task_id='later')
+    until(lambda: now_ms() > due)
+    hand.hire()
+    hand.store.sweep('q', 60, 's')
+    delivery, = hand.read()
+    hand.requeue(delivery)
+    again, = hand.read()
+    assert delivery.fields[b'due'] == again.fields[b'due'] == b'%d' % due
+    hand.store.bury('q', [again.entry_id], 'for a test')
+    (letter, _), = hand.store.dead_letters('q')
+    hand.store.exhume('q', [letter], again=True)
+    exhumed, = hand.read()
+    assert b'due' not in exhumed.fields

@@ -1,4 +1,4 @@
-"""docs/algorithms.md shows every picture there is, and what it names exists; how-it-works.md names every key."""
+"""docs/algorithms.md shows every picture, and what it names exists; links of all pages; keys in how-it-works.md."""
 from __future__ import annotations
 
 import re
@@ -46,13 +46,15 @@ def test_a_picture_is_small_and_says_what_it_shows(path):
     assert picture.tag.endswith('}svg') and picture.get('aria-label')
 
 
-@pytest.mark.parametrize('name', ['algorithms.md', 'how-it-works.md'])
-def test_links_lead_somewhere(name):
-    for link in re.findall(r'\]\((?!https?:)(.+?)\)', (DOCS / name).read_text(encoding='utf-8')):
+@pytest.mark.parametrize('page', [
+    *ROOT.glob('*.md'), *DOCS.rglob('*.md'), *(ROOT / 'example_project').glob('*.md')], ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    text = re.sub(r'^ *```.*?^ *```$', '', page.read_text(encoding='utf-8'), flags=re.MULTILINE | re.DOTALL)
+    for link in re.findall(r'\]\((?!https?:)(.+?)\)', text):
         file, _, anchor = link.partition('#')
-        page = DOCS / (file or name)
-        assert page.exists(), link
-        assert not anchor or anchor in anchors(page), link
+        target = page.parent / file if file else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
 
 
 def test_every_algorithm_has_a_section_and_a_picture():

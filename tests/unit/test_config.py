@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from copy import deepcopy
 from dataclasses import FrozenInstanceError, fields, replace
 from math import inf
@@ -248,6 +249,39 @@ class TestRefused:
     def test_an_option_of_one_queue(self):
         with pytest.raises(ConfigError, match='lease_seconds'):
             Config.from_data({'queues': {'celery': {'lease_seconds': 0}}})
+
+
+def whose_request():
+    return 'acme'
+
+
+class TestCurrentTenant:
+    def test_a_callable_or_its_import_path(self):
+        for said in whose_request, f'{__name__}:whose_request':
+            for config in Config.build(current_tenant=said), Config.from_data({'current_tenant': said}):
+                assert config.resolver is whose_request
+                assert Config.from_data(config.as_data()) == config
+                assert not config.has('celery')     # it says nothing of queues
+
+    def test_none(self):
+        assert Config().resolver is None
+        assert 'current_tenant' not in Config().as_data()
+
+    @pytest.mark.parametrize('said', ['whose_request', 7, str, ''])
+    def test_what_is_neither(self, said):
+        for build in Config.build, lambda current_tenant: Config.from_data({'current_tenant': current_tenant}):
+            with pytest.raises(ConfigError, match=f'current_tenant: {re.escape(repr(said))} is neither a callable'):
+                build(current_tenant=said)
+
+    def test_what_is_not_there(self):
+        with pytest.raises(ConfigError, match="current_tenant: 'shop.nowhere:tenant' cannot be imported"):
+            assert Config.build(current_tenant='shop.nowhere:tenant').resolver
+        with pytest.raises(ConfigError, match='not a function'):
+            assert Config.build(current_tenant='re:NOFLAG.name').resolver
+
+    def test_misspelled(self):
+        with pytest.raises(ConfigError, match="did you mean 'current_tenant'?"):
+            Config.from_data({'curent_tenant': whose_request})
 
 
 class TestSubQueues:

@@ -62,12 +62,6 @@ def test_the_number_of_streams():
     assert f'up to {MAX_STREAMS};' in TEXT
 
 
-def test_links_lead_somewhere():
-    titles = {title.lower().replace(' ', '-') for title in re.findall('^#+ (.*)$', TEXT, re.MULTILINE)}
-
-    assert set(re.findall(r'\]\(#(.*?)\)', TEXT)) <= titles
-
-
 def test_the_limits_of_a_weight():
     least, most = re.search(r'; ([\d.]+) to ([\d,]+) \|', TEXT).groups()
 

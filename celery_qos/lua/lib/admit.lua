@@ -30,6 +30,23 @@ function admit.ids_of(sub, tenant)
   return ids
 end
 
+-- How many tasks of `id` wait, those of a tenant in all sub-queues.
+function admit.waiting_of(id)
+  local count, _, path = 0, keys.split(id)
+  for _, each in ipairs(redis.call('HMGET', keys.WAITING, unpack(path and settings.ids_of_tenant(path) or {id}))) do
+    count = count + tonumber(each or 0)
+  end
+  return count
+end
+
+-- The options of the first of `ids` that has no room, or nil.
+function admit.full(ids)
+  for _, id in ipairs(ids) do
+    local options = settings.options_of(id)
+    if options.capacity and admit.waiting_of(id) >= options.capacity then return options end
+  end
+end
+
 -- The task joins the last of `ids`, which are as `ids_of` has them.
 function admit.join(ids, priority, fields)
   -- The sub-queue and the whole tenant; more is a tenant inside.

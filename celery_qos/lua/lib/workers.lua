@@ -88,6 +88,16 @@ function workers.forget_consumer(consumer)
   end
 end
 
+-- A consumer that takes tasks elsewhere holds what it holds, and brings a slot for each, until its lease of so many ms
+-- ends. None of its deliveries counts as failed.
+function workers.guard(consumer, lease)
+  local held = workers.held_by(consumer)
+  if held == 0 then return workers.forget_consumer(consumer) end
+  workers.set_slots(consumer, held)
+  redis.call('ZADD', keys.LEASES, clock.now_ms() + lease, consumer)
+  redis.call('HSET', keys.STATE, 'suspects:' .. consumer, 0)
+end
+
 -- What the consumer has not settled, the oldest first; `most` of each stream.
 function workers.oldest_of(consumer, most)
   local found = {}

@@ -1,0 +1,142 @@
+"""From tenants' streams back into the lists of the stock Redis transport."""
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterable
+from typing import Optional, Union
+from uuid import uuid4
+
+from kombu.utils.json import dumps
+
+from ..look import Look
+from ..store import Delivery, Store
+from ..transport import Channel
+from .forward import ferry_between, staging
+from .message import message_of
+from .report import Moved, Progress
+from .stock import Stock
+
+__all__ = ('Back',)
+
+#: Tasks that one call claims at most.
+MOST = 30
+#: Calls one after the other that find nothing to claim though tasks wait, before it gives up.
+MOST_BLANKS = 1000
+
+
+class Back:
+    """Moves tasks to a stock deployment: first what is about to be delivered, then what waits, in the order of the
+    tenants' turns, then what is delayed.
+
+    Arguments:
+        stock: the deployment.
+        channel: of the app's broker.
+    """
+
+    def __init__(self, stock: Stock, channel: Channel) -> None:
+        self._stock, self._channel = stock, channel
+        self._store: Store = channel.store
+        #: Called after each step.
+        self.progress: Progress = lambda: None
+        self._same: Optional[bool] = None
+        self._name = f'migrate.{socket.gethostname()}.{os.getpid()}.{uuid4().hex[:8]}'
+
+    @property
+    def same_database(self) -> bool:
+        if self._same is None:
+            self._same = self._stock.is_in(self._store)
+        return self._same
+
+    def count(self, queue: str, to: str) -> Moved:
+        """What `move` would do. Nothing is written."""
+        report = Moved(queue, to)
+        report.found = {name: count for name, count in self._look(report).items() if count > 0}
+        report.left = 0
+        return report
+
+    def move(self, report: Moved) -> None:
+        """Move the tasks of the queue `report` is of; what it says is true at any moment."""
+        queue = report.queue
+        self._channel.declare(queue)
+        self._take_over(queue)
+        report.found = {name: count for name, count in self._look(report).items() if count > 0}
+        lists = self._stock.lists(report.to)
+        targets = list(lists.values())
+        if not self.same_database:
+            for key in lists.values():
+                # Some may be on their way here.
+                ferry_between(self._stock, key, self._store, staging(self._stock, key)).finish()
+            targets = [staging(self._stock, key) for key in targets]
+        try:
+            self._move_waiting(report, list(lists), targets)
+            self._move_delayed(report, list(lists), targets)
+        finally:
+            self._store.release(queue, self._name)
+            self._look(report)
+        if not self.same_database:
+            for key, target in zip(lists.values(), targets):
+                ferry = ferry_between(self._store, target, self._stock, key)
+                while ferry.carry():
+                    pass
+
+    def _take_over(self, queue: str) -> None:
+        """What workers held whose leases have ended, as the sweep of another worker would."""
+        lease_seconds = self._channel.config.of(queue).lease_seconds
+        try:
+            while self._store.sweep(queue, lease_seconds, self._name).recoveries:
+                pass
+        finally:
+            self._store.leave_sweep(queue, self._name)
+
+    def _look(self, report: Moved) -> dict[str, int]:
+        """Returns how many tasks there are to move, by where they are."""
+        glance = Look(self._store).glance(report.queue)
+        holders = {name: (held, end) for name, (_, held, end) in glance.consumers.items() if held}
+        report.held = sum(held for held, _ in holders.values())
+        report.holders = {name: max(0.0, (end - glance.now_ms) / 1000) for name, (_, end) in holders.items()}
+        report.dead, report.cancelled = glance.dead, self._store.count_cancelled(report.queue)
+        found = {'about to be delivered': glance.egress - report.held, 'waiting': glance.waiting,
+                 'delayed': glance.delayed}
+        report.left = sum(found.values())
+        return found
+
+    def _move_waiting(self, report: Moved, steps: list[int], targets: list[str]) -> None:
+        queue, blanks, size, more = report.queue, 0, MOST, True
+        lease_seconds = self._channel.config.of(queue).lease_seconds
+        while more and blanks < MOST_BLANKS:
+            claimed, more = self._store.claim(queue, self._name, size, lease_seconds)
+            blanks = 0 if claimed else blanks + 1
+            # With no slots of its own, what waits in egress is asked for until there is none.
+            more = more or bool(claimed)
+            if claimed:
+                report.moved += self._leave(report, steps, targets, [
+                    ('egress', each.entry_id, each) for each in claimed])
+
+    def _move_delayed(self, report: Moved, steps: list[int], targets: list[str]) -> None:
+        store, queue = self._store, report.queue
+        after: tuple[str, Union[int, str]] = ('', '')
+        while page := store.delayed(queue, after, MOST):
+            after = page[-1].place, page[-1].due_ms
+            moved = self._leave(report, steps, targets, [
+                ('delayed', each.place, Delivery(queue, each.place, each.fields)) for each in page])
+            report.moved, report.delayed = report.moved + moved, report.delayed + moved
+
+    def _leave(self, report: Moved, steps: list[int], targets: list[str],
+               tasks: Iterable[tuple[str, str, Delivery]]) -> int:
+        queue = report.queue
+        moves, bad = [], []
+        for kind, name, delivery in tasks:
+            try:
+                message = message_of(delivery, report.to if report.to != queue else None)
+            except ValueError as exc:
+                report.note(f'an entry is no task: {exc}')
+                report.malformed += 1
+                bad.append((kind, name))
+            else:
+                moves.append((kind, name, steps.index(self._stock.step_of(message)), dumps(message).encode()))
+        lease_seconds = self._channel.config.of(queue).lease_seconds
+        moved = self._store.leave(queue, self._name, lease_seconds, targets, moves) if moves else 0
+        self._store.bury(queue, [name for kind, name in bad if kind == 'egress'], 'malformed: it is no message')
+        self.progress()
+        return moved

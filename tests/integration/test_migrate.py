@@ -1,0 +1,235 @@
+"""``celery qos migrate`` with real workers of both transports, and killed at any moment."""
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from contextlib import contextmanager
+from uuid import uuid4
+
+import pytest
+from kombu import Connection
+from kombu.pidbox import Mailbox
+from kombu.utils.uuid import uuid
+
+from celery_qos import keys
+
+from ..until import until
+from .ledger import Ledger
+from .workers import ROOT, environment
+
+APP = 'tests.integration.apps.ledger'
+SHORT_LEASE = {'broker_transport_options': {'qos': {'lease_seconds': 1}}}
+PRIORITIES = 0, 3, 9
+#: Options of a worker that does not look for others when it starts.
+ALONE = '--without-mingle', '--without-gossip'
+
+
+class Migration:
+    """Arguments: the server, and the settings of the app."""
+
+    def __init__(self, server, conf=None):
+        self._env = environment(server.url('qos'), '', {
+            'QOS_TEST_LEDGER': server.socket, 'QOS_TEST_CONF': json.dumps(conf or {})})
+
+    @contextmanager
+    def started(self, *options):
+        command = [sys.executable, '-m', 'celery', '-A', APP, 'qos', 'migrate', '--json', *options]
+        process = subprocess.Popen(command, env=self._env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                   text=True, start_new_session=True)
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+
+    def run(self, *options, code=0):
+        """The report of the first queue; the error where `code` is 2."""
+        with self.started(*options) as process:
+            out, err = process.communicate(timeout=60)
+            assert process.returncode == code, out + err
+            return err if code == 2 else json.loads(out)[0]
+
+
+def send_some(ledger, count, prefix):
+    """Over tenants and priorities, some to run later; returns their marks."""
+    with ledger.publishing() as send:
+        for number in range(count):
+            delay = {'countdown': 3} if number % 10 == 0 else {}
+            send(f't{number % 7}', f'{prefix}{number}', priority=PRIORITIES[number % 3], **delay)
+    return [f'{prefix}{number}' for number in range(count)]
+
+
+@pytest.mark.once
+def test_a_backlog_goes_to_the_new_workers_and_back_and_every_task_runs_once(server, redis):
+    stock, qos = Ledger(server, SHORT_LEASE, scheme='redis'), Ledger(server, SHORT_LEASE)
+    migration = Migration(server, SHORT_LEASE)
+    held = [f'h{number}' for number in range(4)]
+    with stock.worker(options=(*ALONE, '--prefetch-multiplier', '2')) as worker:
+        for mark in held:
+            stock.send('held', mark, task='held_late')
+        stock.until('start', 2)
+        until(lambda: redis.hlen('unacked') == 4)
+        marks = send_some(stock, 300, 'a')
+        until(lambda: redis.hlen('unacked') >= 4)
+        assert 'stock workers are alive: w' in migration.run('--unacked', code=2)
+        worker.kill()
+
+    found = migration.run('--dry-run')
+    assert sum(found['found'].values()) + found['held'] == 304
+    assert sum(found['tenants'].values()) == sum(found['found'].values())
+    first = migration.run()
+    assert first['moved'] + first['held'] == 304 and first['without_tenant'] == first['left'] == 0
+    second = migration.run('--unacked')
+    assert (second['unacked'], second['moved'], second['held']) == (first['held'], first['held'], 0)
+    assert redis.exists('celery', 'unacked', 'unacked_index') == 0
+
+    qos.let_end(*held)
+    with qos.worker(options=(*ALONE, '--prefetch-multiplier', '4')) as worker:
+        qos.until('end', 304)
+        qos.until_idle()
+        assert Counter(qos.marks('end')) == Counter(marks + held)
+        # Two ran when the old worker was killed.
+        assert sum(each['redelivered'] for each in qos.events if each['event'] == 'end') == first['held']
+
+        for mark in 'k0', 'k1':
+            qos.send('held', mark, task='held_late')
+        until(lambda: {'k0', 'k1'} <= set(qos.marks('start')))
+        worker.kill()
+    marks += send_some(qos, 100, 'b')
+    qos.send('held', 'delayed', countdown=3600)
+    report = migration.run('--back')
+    assert report['moved'] + report['held'] == 103 and report['left'] == 0
+    # The lease of the worker that was killed ends.
+    until(lambda: report['moved'] + migration.run('--back')['moved'] == 103 or report['moved'] == 103)
+    assert qos.stray_keys() == []
+    assert migration.run('--dry-run')['found'].keys() == {'priority 0', 'priority 3', 'priority 9'}
+
+    stock.let_end('k0', 'k1')
+    with stock.worker(options=(*ALONE, '--prefetch-multiplier', '4')) as worker:
+        stock.until('end', 406)
+        # The one that is due in an hour is in the worker's memory, the stock way, until that stops.
+        until(lambda: redis.hlen('unacked') == 1)
+        worker.terminate()
+        worker.wait()
+    assert (redis.hlen('unacked'), redis.llen('celery')) == (0, 1)
+    assert Counter(stock.marks('end')) == Counter([*marks, *held, 'k0', 'k1'])
+
+
+@pytest.fixture
+def entries(server):
+    """Fill a stock list of `client` with so many tasks; returns their ids."""
+    def fill(client, count):
+        stock = Ledger(server, scheme='redis', url=server.url('redis', 5))
+        stock.send('TENANT', 'mark', task='nothing')
+        template = server.client(db=5).rpop('celery').decode()
+        task_id = json.loads(template)['headers']['id']
+        ids = [str(uuid4()) for _ in range(count)]
+        with client.pipeline(transaction=False) as pipe:
+            for number, new in enumerate(ids):
+                message = json.loads(template.replace(task_id, new))
+                message['headers']['tenant'] = f't{number % 50}'
+                pipe.lpush('celery', json.dumps(message))
+            pipe.execute()
+        return ids
+    return fill
+
+
+def in_streams(redis):
+    """Ids of the tasks in tenants' streams."""
+    return [json.loads(fields[b'headers'])['id'] for key in redis.scan_iter(f'{keys.namespace("celery")}:tenant:*')
+            for _, fields in redis.xrange(key)]
+
+
+def id_of(entry):
+    return json.loads(entry)['headers']['id']
+
+
+def run_killed(migration, moved, parts, *options):
+    """Kill it when so many have moved; each goes on where the one before was."""
+    for part in parts:
+        with migration.started(*options) as process:
+            until(lambda part=part: moved() >= part or process.poll() is not None)
+            os.killpg(process.pid, signal.SIGKILL)
+    return migration.run(*options)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize('elsewhere', [False, True], ids=['in one database', 'to another database'])
+def test_killed_there_and_back_it_loses_and_doubles_nothing(server, redis, entries, elsewhere):
+    old = server.client(db=3) if elsewhere else redis
+    url = server.url('redis', 3)
+    ids = entries(old, 2000)
+    migration, taken, stop = Migration(server, SHORT_LEASE), [], threading.Event()
+
+    def take():
+        # As a stock worker does.
+        while not stop.is_set():
+            if found := old.brpop('celery', 1):
+                taken.append(id_of(found[1]))
+                stop.wait(0.02)
+
+    taker = threading.Thread(target=take)
+    taker.start()
+    state = keys.state(keys.namespace('celery'))
+    try:
+        run_killed(migration, lambda: int(redis.hget(state, 'waiting') or 0), [300, 600],
+                   *(['--from', url] if elsewhere else []))
+    finally:
+        stop.set()
+        taker.join()
+    waiting = in_streams(redis)
+    assert len(taken) > 5
+    assert Counter(waiting + taken) == Counter(ids)
+
+    report = run_killed(migration, lambda: len(waiting) - int(redis.hget(state, 'waiting') or 0), [300], '--back',
+                        *(['--to', url] if elsewhere else []))
+    until(lambda: not report['held'] or not migration.run('--back', *(['--to', url] if elsewhere else []))['held'])
+    assert Counter(id_of(entry) for entry in old.lrange('celery', 0, -1)) == Counter(waiting)
+    left = {key.decode() for client in (redis, old) for key in client.scan_iter('*qos-migrate:*')}
+    assert {key for key in left if ':came:' not in key} == set()
+    assert all(client.ttl(key) > 0 for client in (redis, old) for key in client.scan_iter('*:came:*'))
+
+
+def test_what_is_no_task_stays_and_is_told(server, redis):
+    stock = Ledger(server, scheme='redis')
+    stock.send('a', 'one', task='nothing')
+    redis.rpush('celery', 'garbage')
+    redis.lpush('celery', '{"body": 1}')
+    migration = Migration(server)
+
+    report = migration.run('--to-queue', 'other', '-Q', 'celery', '--one-tenant', 'backlog', code=1)
+
+    assert (report['moved'], report['malformed'], report['left']) == (1, 2, 0)
+    assert "'celery': an entry is no task" in report['notes'][0]
+    assert redis.lrange('celery', 0, -1) == [b'{"body": 1}', b'garbage']
+    (entry,) = redis.xrange(keys.tenant_stream(keys.namespace('other'), 'backlog'))
+    assert json.loads(entry[1][b'properties'])['delivery_info'] == {'exchange': '', 'routing_key': 'other'}
+
+
+def test_a_stock_client_gets_the_answers_of_our_workers_and_ours_those_of_stock_ones(server, redis):
+    urls = server.url('redis'), server.url('qos')
+    for asks, answers in urls, urls[::-1]:
+        with Connection(asks) as client, Connection(answers) as worker:
+            mailbox, ticket = Mailbox('celery')(client), uuid()
+            mailbox.reply_queue(client.default_channel).declare()
+            Mailbox('celery')(worker)._publish_reply(
+                {'ok': 'pong'}, mailbox.reply_exchange.name, mailbox.oid, ticket, channel=worker.default_channel)
+            assert mailbox._collect(ticket, limit=1, timeout=5, channel=client.default_channel) == [{'ok': 'pong'}]
+    assert [key for key in redis.keys() if b':tenant:' in key] == []
+
+
+def test_it_follows_what_old_producers_publish(server, redis):
+    stock = Ledger(server, scheme='redis')
+    with Migration(server).started('--follow') as process:
+        for mark in 'one', 'two':
+            stock.send(mark, mark, task='nothing')
+            until(lambda mark=mark: redis.exists(keys.tenant_stream(keys.namespace('celery'), mark)))
+        os.kill(process.pid, signal.SIGINT)
+        out, _ = process.communicate(timeout=20)
+        assert (process.returncode, json.loads(out)[0]['moved']) == (0, 2)
