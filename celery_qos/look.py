@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Optional
 from redis.exceptions import ResponseError
 
 from . import keys
+from .config import MAX_STREAMS
 from .store import Store, batches, fields_of, options_of, to_bytes, to_text
 
 __all__ = ('Look', 'Glance', 'Found')
@@ -109,7 +110,7 @@ class Look:
     def held(self, queue: str) -> dict[str, int]:
         """Tenant's id to its number of tasks in egress."""
         counts: dict[str, int] = {}
-        for stream in range(self._store.streams(queue)):
+        for stream in range(self.streams(queue)):
             after: Any = b''
             while True:
                 after, *flat = self._store.run('held', queue, stream, after, _ENTRIES_PER_LOOK)
@@ -149,8 +150,13 @@ class Look:
         sub_queue, _, path = tenant_id.partition(':')
         return [keys.tenant_stream(self._store.namespace(queue), path, priority, sub_queue) for priority in range(10)]
 
+    def streams(self, queue: str) -> int:
+        """How many streams its egress has, or had and still may have tasks in."""
+        found, = self._hmget(keys.settings(self._store.namespace(queue)), ['shards'])
+        return max(1, min(_count(found), MAX_STREAMS))
+
     def egress_streams(self, queue: str) -> list[str]:
-        return [keys.egress(self._store.namespace(queue), number) for number in range(self._store.streams(queue))]
+        return [keys.egress(self._store.namespace(queue), number) for number in range(self.streams(queue))]
 
     def dead_stream(self, queue: str) -> str:
         return keys.dead(self._store.namespace(queue))

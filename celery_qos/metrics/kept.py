@@ -2,9 +2,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from threading import Lock, Thread
 from time import monotonic
-from typing import Generic, NamedTuple, Optional, TypeVar
+from typing import Generic, Optional, TypeVar
 
 from ..notices import reason
 
@@ -15,7 +16,8 @@ T = TypeVar('T')
 RETRY = 1.0
 
 
-class Answer(NamedTuple, Generic[T]):
+@dataclass(frozen=True)
+class Answer(Generic[T]):
     """What a read came to."""
 
     value: Optional[T]

@@ -152,6 +152,19 @@ def test_many_tenants_take_little_of_the_server_and_of_memory(server):
     assert 'cmdstat_keys' not in commands and commands['cmdstat_hscan']['calls'] < 100
 
 
+def test_every_stream_of_egress_is_looked_at(server):
+    ledger = Ledger(server)
+    control = setup(ledger, QoS(egress=celery_qos.Egress(streams=3)))
+    for number in range(6):
+        ledger.send('t', task_id=f'task-{number}')
+    with ledger.app.pool.acquire() as connection:
+        connection.default_channel.store.lease('celery', 'w', 6, 60)
+    fresh = celery_qos.control(Ledger(server).app)      # nobody has told it of the streams
+    assert control.status().egress == 6
+    assert [each.in_flight for each in fresh.tenants()] == [6]
+    assert {fresh.why(f'task-{number}').state for number in range(6)} == {'running'}
+
+
 def test_every_sort(server):
     ledger = Ledger(server)
     control = celery_qos.control(ledger.app)

@@ -277,7 +277,7 @@ class TestCurrentTenant:
         with pytest.raises(ConfigError, match="current_tenant: 'shop.nowhere:tenant' cannot be imported"):
             assert Config.build(current_tenant='shop.nowhere:tenant').resolver
         with pytest.raises(ConfigError, match='not a function'):
-            assert Config.build(current_tenant='re:NOFLAG.name').resolver
+            assert Config.build(current_tenant='re:IGNORECASE.name').resolver
 
     def test_misspelled(self):
         with pytest.raises(ConfigError, match="did you mean 'current_tenant'?"):
