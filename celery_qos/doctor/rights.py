@@ -27,7 +27,7 @@ PROBES: dict[str, tuple[tuple[Any, ...], ...]] = {
         ('ZRANGE', '{key}', 0, 0), ('HGETALL', '{key}'), ('XRANGE', '{key}', '-', '+', 'COUNT', 1),
         ('XDEL', '{key}', '1-1'), ('XACK', '{key}', keys.GROUP, '1-1'),
         ('XREADGROUP', 'GROUP', keys.GROUP, 'probe', 'COUNT', 1, 'STREAMS', '{key}', '>'),
-        ('XPENDING', '{key}', keys.GROUP), ('RENAME', '{key}', '{key}'), ('BLPOP', '{key}', 0.001),
+        ('XPENDING', '{key}', keys.GROUP), ('RENAME', '{key}', '{key}'), ('BLPOP', '{key}', 0.05),
         ('HRANDFIELD', '{key}'), ('UNLINK', '{key}'), ('CLIENT', 'ID'), ('SUBSCRIBE', '/{db}.celery.pidbox')),
 }
 ROLES = tuple(PROBES)

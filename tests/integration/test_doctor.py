@@ -62,6 +62,7 @@ class TestServer:
     @pytest.mark.parametrize('setting, value, check, text', [
         ('maxmemory-policy', 'allkeys-lru', 'memory', 'no maxmemory is set, so not yet'),
         ('maxmemory-policy', 'volatile-ttl', 'memory', 'Redis deletes keys that expire'),
+        ('save', '3600 1', 'persistence', 'snapshots only (save 3600 1)'),
         ('timeout', '5', 'connections', 'timeout is 5'),
         ('tcp-keepalive', '0', 'connections', 'keeps connections of machines that are gone'),
         ('client-output-buffer-limit', 'normal 1000000 0 0', 'connections', 'large tasks'),
@@ -88,7 +89,6 @@ class TestServer:
         (('--appendonly', 'yes'), 'ok', 'about one second'),
         (('--appendonly', 'yes', '--appendfsync', 'always'), 'ok', 'loses nothing'),
         (('--appendonly', 'yes', '--appendfsync', 'no'), 'warn', 'half a minute'),
-        (('--save', '3600 1'), 'warn', 'snapshots only (save 3600 1)'),
         ((), 'warn', 'writes nothing to disk')])
     def test_what_a_crash_loses(self, server, arguments, level, text):
         with EmbeddedRedis(server.binary, *arguments) as own, \
@@ -204,6 +204,7 @@ def damage(redis, store) -> None:
     redis.hset(keys.running(NS, 'dead'), '1-1', 'low:torn')
 
 
+@pytest.mark.once
 def test_what_was_damaged_is_mended_while_workers_run_and_a_healthy_queue_is_no_false_alarm(server):
     ledger = Ledger(server, {'broker_transport_options': {'qos': QOS.as_data()}, 'worker_prefetch_multiplier': 2})
     redis, marks = server.client(), []

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 
+import pytest
 from celery.platforms import EX_UNAVAILABLE
 
 import celery_qos
@@ -37,6 +38,7 @@ def test_they_are_listed_with_their_arguments(server):
     assert all(name in listed for name in CONTROL) and 'qos_pause <tenant> [queue]' in listed
 
 
+@pytest.mark.once
 def test_a_worker_answers_and_obeys(server):
     ledger = Ledger(server, {'worker_prefetch_multiplier': 1})
     control = celery_qos.control(ledger.app)
