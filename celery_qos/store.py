@@ -39,8 +39,6 @@ _SCANNED_PER_CALL = 1000
 WAITS_PER_CALL = 200
 #: So often a worker has what one call left over done, before it leaves it to the sweep.
 _MOST_ROUNDS = 100
-#: Seconds for which the server holds a wait for the bell, and by which its reply may be late.
-BELL_SECONDS, BELL_OVERDUE = 10, 5.0
 #: Spelled namespaces that are kept.
 _MAX_NAMESPACES = 1000
 
@@ -134,10 +132,6 @@ class Store:
         #: What leases tell of the server's clock.
         self.clock = ServerClock()
         self._notices = Notices()
-        #: What waits for the bells of these keys, since when.
-        self._bell: Any = None
-        self._bells: list[bytes] = []
-        self._bell_at = 0.0
 
     def namespace(self, queue: str) -> str:
         try:
@@ -624,47 +618,6 @@ class Store:
     def leave_sweep(self, queue: str, sweeper: str) -> None:
         """Let another one loop."""
         self.client.zrem(keys.sweepers(self.namespace(queue)), sweeper)
-
-    def wait_bell(self, queues: Iterable[str], seconds: float,
-                  wait: Optional[Callable[[Any, float], None]] = None) -> Optional[str]:
-        """Wait until something is enqueued that a loop which sleeps must look at, for at most `seconds`.
-
-        The command outlives the wait: an idle worker sends one in `BELL_SECONDS`, not one for each thing it wakes for.
-
-        Arguments:
-            wait: waits until a socket is readable, for so many seconds.
-
-        Returns:
-            In which queue. None may come early.
-        """
-        bells = {keys.bell(self.namespace(queue)).encode(): queue for queue in queues}
-        if self._bells != list(bells):
-            self.leave_bell()
-            self._bell = Redis(connection_pool=self.client.connection_pool, single_connection_client=True)
-            self._bell.connection.send_command('BLPOP', *bells, BELL_SECONDS)
-            self._bells, self._bell_at = list(bells), monotonic()
-        try:
-            connection = self._bell.connection
-            if wait is not None and not connection.can_read(timeout=0):
-                wait(connection._sock, seconds)
-            if not connection.can_read(timeout=0 if wait else seconds):
-                if monotonic() - self._bell_at > BELL_SECONDS + BELL_OVERDUE:
-                    raise RedisConnectionError('no reply to BLPOP')
-                return None
-            rung = connection.read_response()
-        except BaseException as exc:
-            self.leave_bell(lost=not isinstance(exc, ResponseError))
-            raise
-        self.leave_bell(lost=False)
-        return bells[rung[0]] if rung else None
-
-    def leave_bell(self, lost: bool = True) -> None:
-        """Wait for it no longer. `lost`: a reply may still come, so the connection is of no use any more."""
-        bell, self._bell, self._bells = self._bell, None, []
-        if bell is not None:
-            if lost:
-                bell.connection.disconnect()
-            bell.close()
 
     # -- settings
 

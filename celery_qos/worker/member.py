@@ -12,6 +12,7 @@ from uuid import uuid4
 from kombu.log import get_logger
 from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 
+from ..bell import Bell
 from ..config import Config
 from ..notices import reason
 from ..store import Store
@@ -48,6 +49,7 @@ class Member:
         self._sweeper = Sweeper(self._name, config, self._announce)
         self._thread_store = new_store()
         self._thread_store.share_streams(self.store)
+        self._bell = Bell(self._thread_store)
         self._thread_runs = False
         #: When leases are renewed next, by `time.monotonic`.
         self._renew_at = 0.0
@@ -124,7 +126,7 @@ class Member:
                 lease.active or lease.queues for lease in self._leases)
             if not self._thread_runs:
                 # Where sockets are gevent's, they are of the thread that made them, and the next one is another.
-                self._thread_store.leave_bell()
+                self._bell.leave()
                 self._thread_store.client.connection_pool.disconnect()
             return self._thread_runs
 
@@ -145,7 +147,7 @@ class Member:
             if isinstance(exc, ResponseError) and not isinstance(exc, ReadOnlyError):
                 return True     # it may be of one queue only
             self._away = True
-            self._thread_store.leave_bell()
+            self._bell.leave()
             self._rest(self._renew_at)
             return False
         except Exception:
@@ -198,7 +200,7 @@ class Member:
             return
         try:
             while (seconds := until - monotonic()) > 0:
-                if (queue := store.wait_bell(places, seconds, native.wait_readable)) is not None:
+                if (queue := self._bell.wait(places, seconds, native.wait_readable)) is not None:
                     self._sweeper.wake(queue)
                     return
         except ResponseError as exc:

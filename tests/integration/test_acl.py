@@ -15,6 +15,7 @@ from redis.exceptions import ResponseError
 
 import celery_qos
 from celery_qos import QoS, SubQueue, Tenant, keys
+from celery_qos.bell import Bell
 from celery_qos.embedded import EmbeddedRedis
 from celery_qos.metrics import Collector
 from celery_qos.observe.waits import queue_waits, tenant_waits, totals
@@ -183,7 +184,7 @@ def test_what_a_producer_publishes_is_dispatched_by_the_sweep(server, users):
         b'high': b'2', b'high:globex': b'2', b'low': b'3', b'low:capped': b'1', b'low:initech': b'2',
         b'low:initech\x1f': b'1', b'low:initech\x1fann': b'1'}
     assert server.client().xlen(keys.egress(NS)) == 1
-    assert worker.wait_bell(['celery'], 1) == 'celery'
+    assert Bell(worker).wait(['celery'], 1) == 'celery'
     worker.sweep('celery', 10, 's')
     bodies = [delivery.fields[b'body'] for delivery in worker.take(['celery'], 'w', 9)]
     assert len(bodies) == 5 and {b'1', b'2', b'6'} < set(bodies)

@@ -13,6 +13,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoPermissionError
 
 from celery_qos import keys
+from celery_qos.bell import Bell
 from celery_qos.store import Store
 
 from ..until import until
@@ -157,8 +158,8 @@ def test_one_warning_while_redis_is_away(server, sweeps, monkeypatch, caplog):
     with consuming(server, lease_seconds=1, egress={'idle_timeout': 0.1}):
         until(lambda: sweeps)
         with monkeypatch.context() as patch:
-            for name in 'lease', 'sweep', 'wait_bell':
-                patch.setattr(Store, name, fail)
+            for kind, name in (Store, 'lease'), (Store, 'sweep'), (Bell, 'wait'):
+                patch.setattr(kind, name, fail)
             sleep(1)
         began = len(sweeps)
         until(lambda: len(sweeps) > began + 2)
@@ -169,7 +170,7 @@ def test_a_user_who_may_not_wait_for_the_bell_sweeps_by_the_clock(server, sweeps
     def fail(*args):
         raise NoPermissionError('blpop')
 
-    monkeypatch.setattr(Store, 'wait_bell', fail)
+    monkeypatch.setattr(Bell, 'wait', fail)
     with consuming(server, lease_seconds=2, egress={'idle_timeout': 0.25}):
         until(lambda: sweeps)
         began = len(sweeps)

@@ -10,6 +10,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from celery_qos import keys
+from celery_qos.bell import Bell
 from celery_qos.config import QoS, Tenant
 from celery_qos.dead_letters import DeadLetters
 from celery_qos.delayed import DelayedTasks
@@ -74,7 +75,7 @@ ACTS = {
     'set': lambda hand: hand.set_tenant('a', weight=2),
     'waiting': lambda hand: hand.store.waiting(hand.queue),
     'counters': lambda hand: hand.store.counters(hand.queue),
-    'bell': lambda hand: hand.store.wait_bell([hand.queue], 0.01),
+    'bell': lambda hand: Bell(hand.store).wait([hand.queue], 0.01),
 }
 
 
