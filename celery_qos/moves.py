@@ -11,6 +11,7 @@ from .errors import ConfigError
 from .look import Look
 from .path import keys_of
 from .store import Store
+from .tenant import HEADER, SUB_QUEUE, keep_for_retries
 
 __all__ = ('Move', 'Moved')
 
@@ -136,12 +137,15 @@ class Move:
 
     def _headers(self, headers: dict[str, Any]) -> str:
         """What the task itself, its retries and its children go by."""
-        new = dict(headers)
+        stamped: dict[str, Any] = {}
         if self.to_path is not None:
             parts = keys_of(self.to_path)
-            new['tenant'] = parts[0] if len(parts) == 1 else parts
+            stamped[HEADER] = parts[0] if len(parts) == 1 else parts
         if self.to_sub_queue is not None:
-            new['sub_queue'] = self.to_sub_queue
+            stamped[SUB_QUEUE] = self.to_sub_queue
+        new = {**headers, **stamped}
+        for header, value in stamped.items():
+            keep_for_retries(new, header, value)
         return _changed(headers, new)
 
     def _properties(self, properties: dict[str, Any]) -> str:

@@ -84,6 +84,14 @@ class TestToAnotherTenant:
         assert moving.serve() == [('b', 'b0'), *(('b', f'a{number}') for number in range(30))]
         assert moving.store.size('celery') == 0
 
+    def test_headers_inside_the_headers_follow(self, server):
+        """As Sentry has them: a task's retries and children go by these."""
+        moving = Moving(server, TREE)
+        moving.send('a', 'x', sub_queue='low', headers={'headers': {'sentry-trace': 't'}})
+        moving.control.move('a', ('b', 'c'), 'high')
+        headers = json.loads(moving.tasks('b\x1fc')[0][b'headers'])
+        assert headers['headers'] == {'sentry-trace': 't', 'tenant': ['b', 'c'], 'sub_queue': 'high'}
+
     def test_keeps_priorities_and_moves_the_most_urgent_first(self, moving):
         moving.send('a', 'late', priority=9)
         moving.send('a', 'soon', 'sooner', priority=0)
