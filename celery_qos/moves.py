@@ -73,16 +73,20 @@ class Move:
         """
         if self.to_path is None and self.to_sub_queue is None and self.to_queue in (None, self.queue):
             raise ConfigError('move: nothing is said of where to; name a tenant, a sub-queue or a queue')
-        ids = self._ids(store)
+        ids, declared = self._ids(store), store.sub_queues(self.queue)
         of = sum(Look(store).waiting_of(self.queue, ids))
         left = of if self.count is None else min(of, self.count)
         moved, missing = 0, set(self.task_ids)
         for tenant_id in ids:
+            sub_queue = tenant_id.partition(':')[0]
+            # One that is declared no longer takes none.
+            same = sub_queue if sub_queue in declared else ''
             for priority in PRIORITIES:
                 for tasks in self._pages(store, tenant_id, priority):
-                    tasks = tasks[:left - moved]
-                    count, full = self._move(store, tenant_id, priority, tasks, only_look, moved)
-                    moved += count
+                    tasks, full = tasks[:left - moved], False
+                    if tasks:
+                        count, full = self._move(store, tenant_id, priority, tasks, same, only_look, moved)
+                        moved += count
                     missing -= {task_id for task_id, _, _, _ in tasks}
                     progress(moved, left)
                     if full or moved >= left or self.task_ids and not missing:
@@ -91,13 +95,17 @@ class Move:
 
     def _ids(self, store: Store) -> list[str]:
         """Of the tenant in each sub-queue. Where others are inside it, its own tasks are those of a child."""
-        names = [name for name in ['', *store.sub_queues(self.queue)] if self.sub_queue in (None, name)]
+        names = [name for name in store.every_sub_queue(self.queue) if self.sub_queue in (None, name)]
+        if self.sub_queue is None and not self.task_ids and self.to_path in (None, self.path) \
+                and self.to_queue in (None, self.queue):
+            # What is there already stays.
+            names = [name for name in names if name != self.to_sub_queue]
         if not names:
             raise ConfigError(f'sub_queue: {self.sub_queue!r} is unknown in queue {self.queue!r}')
         return [tenant_id for name in names for tenant_id in Look(store).own_ids(name, self.path)]
 
     def _pages(self, store: Store, tenant_id: str, priority: int) -> Iterator[list[tuple[str, str, Any, Any]]]:
-        """Id, entry, headers and properties of the tasks that are meant, some at a time."""
+        """Id, entry, headers and properties of the tasks that are meant, page by page; a page may have none."""
         after = ''
         while page := store.peek(self.queue, tenant_id, priority, after, AT_ONCE):
             after = page[-1][0]
@@ -106,14 +114,13 @@ class Move:
                      for entry_id, headers, properties in rows]
             if self.task_ids:
                 tasks = [task for task in tasks if task[0] in self.task_ids]
-            if tasks:
-                yield tasks
+            yield tasks
 
     def _move(self, store: Store, tenant_id: str, priority: int, tasks: list[tuple[str, str, Any, Any]],
-              only_look: bool, before: int) -> tuple[int, bool]:
+              same: str, only_look: bool, before: int) -> tuple[int, bool]:
         """How many went, and whether there was no room for all."""
-        sub_queue, moved = tenant_id.partition(':')[0], 0
-        for named, some in self._by_name(sub_queue, tasks):
+        moved = 0
+        for named, some in self._by_name(same, tasks):
             to = (self.to_queue or self.queue, self.path if self.to_path is None else self.to_path, named)
             rows = [(entry_id, self._headers(headers), self._properties(properties))
                     for _, entry_id, headers, properties in some]
@@ -127,10 +134,10 @@ class Move:
                 return moved, True
         return moved, False
 
-    def _by_name(self, sub_queue: str, tasks: list) -> Iterator[tuple[str, list]]:
+    def _by_name(self, same: str, tasks: list) -> Iterator[tuple[str, list]]:
         """Tasks that follow each other and go to the same sub-queue, and its name."""
         if self.to_sub_queue is not None or self.to_queue in (None, self.queue):
-            yield sub_queue if self.to_sub_queue is None else self.to_sub_queue, tasks
+            yield same if self.to_sub_queue is None else self.to_sub_queue, tasks
             return
         for name, some in groupby(tasks, lambda task: str(task[2].get('sub_queue') or '')):
             yield name, list(some)

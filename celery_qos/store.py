@@ -262,7 +262,7 @@ class Store:
     def _ids_of(self, queue: str, tenant: str) -> Iterator[str]:
         """The ids of a tenant in all sub-queues, and those of the tenants inside it that have tasks."""
         ns = self.namespace(queue)
-        for sub_queue in self._every_sub_queue(queue):
+        for sub_queue in self.every_sub_queue(queue):
             yield keys.tenant_id(tenant, sub_queue)
         if self.client.hexists(keys.state(ns), 'nested'):
             inside = '*:' + re.sub(r'([][*?\\])', r'\\\1', tenant) + keys.PART + '*'
@@ -270,7 +270,7 @@ class Store:
                 if to_text(each).partition(':')[2].startswith(tenant + keys.PART):
                     yield to_text(each)
 
-    def _every_sub_queue(self, queue: str) -> list[str]:
+    def every_sub_queue(self, queue: str) -> list[str]:
         """The implicit one, the declared ones, and those that are declared no longer but may have tasks."""
         former: Any = self.client.hget(keys.settings(self.namespace(queue)), 'former')
         return list(dict.fromkeys(['', *self.sub_queues(queue), *map(str, _list(former))]))
@@ -403,7 +403,7 @@ class Store:
 
     def count_waiting(self, queue: str, tenant: str) -> int:
         """Tasks that wait in the streams of a tenant and of those inside it."""
-        return self._sum_waiting(queue, [keys.tenant_id(tenant, each) for each in self._every_sub_queue(queue)])
+        return self._sum_waiting(queue, [keys.tenant_id(tenant, each) for each in self.every_sub_queue(queue)])
 
     def count_waiting_in(self, queue: str, sub_queue: str) -> int:
         """Tasks that wait in a sub-queue."""
@@ -414,7 +414,8 @@ class Store:
         return sum(int(count) for count in found if count and count.isdigit())
 
     def peek(self, queue: str, tenant_id: str, priority: int, after: str, count: int) -> list[tuple[str, bytes, bytes]]:
-        """Entry id, headers and properties of a tenant's waiting tasks past the one of this entry, oldest first."""
+        """Entry id, headers and properties of a tenant's waiting tasks past the one of this entry, oldest first; fewer
+        than `count` where they are large, none only where there are no more."""
         found = self.run('peek', queue, to_bytes(tenant_id), priority, after, count)
         return [(entry_id.decode(), headers, properties) for entry_id, headers, properties in found]
 

@@ -11,6 +11,8 @@ local from, priority, tenant, named = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[
 local force, only_look = ARGV[5] == '1', ARGV[6] == '1'
 -- Written anew: what was true of the old place.
 local FORGOTTEN = {sub = true, priority = true}
+-- Names and values that an entry gets besides: due, sub, priority.
+local MOST_ADDED = 6
 local source, target = KEYS[1], KEYS[2]
 local from_sub, from_path = keys.split(from)
 local from_ids, from_stream = settings.ids_of(from_sub, from_path), keys.tenant_stream(from, priority)
@@ -19,7 +21,8 @@ fair.check_types(from_ids)
 local tasks = {}
 for i = 7, #ARGV, 3 do
   local entry = redis.call('XRANGE', from_stream, ARGV[i], ARGV[i])[1]
-  if entry then
+  -- One that could not be passed on whole stays: dispatch buries it, or it just fits.
+  if entry and #entry[2] + MOST_ADDED <= keys.MOST_VALUES then
     local fields, new, due = {}, {tenant = tenant}, false
     if ARGV[i + 1] ~= '' then new.headers = ARGV[i + 1] end
     if ARGV[i + 2] ~= '' then new.properties = ARGV[i + 2] end

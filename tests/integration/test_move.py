@@ -92,6 +92,19 @@ class TestToAnotherTenant:
         headers = json.loads(moving.tasks('b\x1fc')[0][b'headers'])
         assert headers['headers'] == {'sentry-trace': 't', 'tenant': ['b', 'c'], 'sub_queue': 'high'}
 
+    def test_leaves_what_is_too_large_and_takes_what_is_large_in_steps(self, moving):
+        moving.send('a', 'x')
+        ns, stream = keys.namespace('celery'), keys.tenant_stream(keys.namespace('celery'), 'a')
+        fields = moving.tasks('a')[0]
+        for extra in [{f'f{number}': '' for number in range(4500)}, *[{'body': bytes(700_000)}] * 3]:
+            moving.redis.xadd(stream, {**fields, **extra})
+        moving.redis.hset(keys.waiting(ns), ':a', 5)
+        moving.redis.hset(keys.state(ns), 'waiting', 5)
+        seen = []
+        assert moving.control.move('a', 'b', progress=lambda *done: seen.append(done)).count == 4
+        assert seen == [(3, 5), (4, 5)] and moving.redis.xlen(stream) == 1 and moving.is_right()
+        assert len(moving.serve()) == 4 and moving.store.count_dead_letters('celery') == 1
+
     def test_keeps_priorities_and_moves_the_most_urgent_first(self, moving):
         moving.send('a', 'late', priority=9)
         moving.send('a', 'soon', 'sooner', priority=0)
@@ -108,6 +121,10 @@ class TestToAnotherTenant:
         assert (moved.count, moved.missing) == (2, ('nothing',))
         assert moving.names('a') == list('uwxz') and moving.names('b') == list('vy')
         assert moving.is_right()
+        moving.send('a', *(f'a{number}' for number in range(20)))
+        seen = []
+        moving.control.move('a', 'b', task_ids=['a19'], progress=lambda *done: seen.append(done))
+        assert seen == [(0, 24), (1, 24)], 'there is progress where none is found'
 
     def test_only_looks(self, moving):
         moving.send('a', *'xyz')
@@ -198,6 +215,23 @@ class TestToASubQueue:
         assert moving.control.move('a', 'b', 'low').full
         moving.control.set_sub_queue('low', capacity=inf)
         assert len(moving.serve(slots=2)) == 4
+
+    def test_beside_what_is_there_already(self, server):
+        moving = Moving(server, TREE)
+        moving.send('a', 'h', sub_queue='high')
+        moving.send('a', 'x', 'y', sub_queue='low')
+        assert moving.control.move('a', to_sub_queue='low').count == 1
+        assert moving.names('a') == list('xyh') and moving.is_right()
+
+    def test_from_one_that_is_declared_no_longer(self, server):
+        moving = Moving(server, QoS(queues=[SubQueue('old', 100, 1), SubQueue('low', 100, 1)]))
+        moving.send('a', *'xyz', sub_queue='old')
+        moving.send('a', 'l', sub_queue='low')
+        moving.control.configure(TREE)
+        assert moving.control.move('a', to_sub_queue='high', sub_queue='old', count=1).count == 1
+        assert moving.control.move('a', 'b').count == 4
+        assert moving.names('b') == list('xlyz') and moving.is_right()
+        assert sorted(name for _, name in moving.serve(slots=2)) == list('lxyz')
 
 
 class TestToAQueue:
