@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Optional, Union
 
+from .checks import unknown_queue
 from .config import Config, Egress, QoS, SubQueue, Tenant
 from .dead_letters import DeadLetters
 from .delayed import DelayedTasks
@@ -264,7 +265,7 @@ class Control:
             progress: called with how many went, and of how many.
 
         Raises:
-            ConfigError: there is no such sub-queue, or they are there already.
+            ConfigError: there is no such queue or sub-queue, or they are there already.
         """
         route = self.app.amqp.queues.get(to_queue) if to_queue else None
         move = Move(
@@ -274,7 +275,11 @@ class Control:
         with self.app.pool.acquire(block=True) as connection:
             channel = connection.default_channel
             for name in {move.queue, move.to_queue or move.queue}:
-                channel.declare(name)
+                # Nobody would serve what goes to a name that was mistyped.
+                if name not in self.queues and channel.store.size(name) is None:
+                    raise ConfigError(unknown_queue(name, self.queues))
+                if not dry_run:
+                    channel.declare(name)
             return move.run(channel.store, dry_run, progress or (lambda moved, of: None))
 
     def _queue(self, queue: Optional[str]) -> str:

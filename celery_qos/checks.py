@@ -15,7 +15,7 @@ from typing import Any, Union
 from .errors import ConfigError
 
 __all__ = ('Check', 'number', 'whole', 'weight', 'rate', 'per_second', 'flag', 'one_of', 'sub_queue_name', 'optional',
-           'unknown', 'hint', 'within', 'MIN_WEIGHT', 'MAX_WEIGHT', 'MAX_COUNT')
+           'unknown', 'unknown_queue', 'hint', 'within', 'MIN_WEIGHT', 'MAX_WEIGHT', 'MAX_COUNT')
 
 Check = Callable[[str, Any], Any]
 
@@ -117,6 +117,11 @@ def optional(check: Check) -> Check:
 def unknown(what: str, value: Any, known: Iterable[str]) -> str:
     """The text of the error about a name that does not exist."""
     return f'{what}: {value!r} is unknown; {hint(value, known)}'
+
+
+def unknown_queue(name: str, known: Iterable[str]) -> str:
+    """The same about a Celery queue; `known` are those of the app."""
+    return f'queue: {name!r} is unknown to this app and to Redis; {hint(name, known)}'
 
 
 def hint(value: Any, known: Iterable[str]) -> str:

@@ -15,7 +15,7 @@ from kombu.exceptions import KombuError
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from ..app import Control, control
-from ..checks import hint
+from ..checks import unknown_queue
 from ..errors import QoSError
 from ..notices import reason
 from ..transport import Transport
@@ -148,7 +148,7 @@ def _check_broker(app: Any) -> None:
 def _check_queue(session: Session) -> None:
     name, known = session.queue, session.control.queues
     if name is not None and name not in known and session.control.size(name) is None:
-        raise Failure(f'queue: {_encodable(name)!r} is unknown to this app and to Redis; {hint(name, known)}')
+        raise Failure(unknown_queue(_encodable(name), known))
 
 
 def _trouble(exc: BaseException) -> str:

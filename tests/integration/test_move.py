@@ -190,12 +190,13 @@ class TestToAnotherTenant:
         ({'to_tenant': 'a'}, 'are there already'),
         ({'to_sub_queue': 'high'}, 'has no sub-queues'),
         ({'to_tenant': 'b', 'sub_queue': 'high'}, "'high' is unknown"),
+        ({'to_queue': 'cellery'}, "queue: 'cellery' is unknown to this app and to Redis; did you mean 'celery'"),
     ])
     def test_nowhere(self, moving, where, text):
         moving.send('a', 'x')
         with pytest.raises(ConfigError, match=text):
             moving.control.move('a', **where)
-        assert moving.names('a') == ['x']
+        assert moving.names('a') == ['x'] and not moving.redis.keys('*cellery*')
 
 
 class TestToASubQueue:
@@ -241,6 +242,8 @@ class TestToAQueue:
         moving.send('b', 'b0', queue='celery')
         moving.send('a', 'x', 'y', queue='celery')
         moving.send('a', 'z', queue='celery', sub_queue=None)
+        assert moving.control.move('a', to_queue='slow', queue='celery', dry_run=True).count == 3
+        assert not moving.redis.keys('*slow*')
         moving.store.lease('slow', 'w', 1, 60)
         assert moving.control.move('a', to_queue='slow', queue='celery').count == 3
         assert moving.names('b') == ['b0'] and not moving.names('a')
