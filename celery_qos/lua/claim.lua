@@ -40,6 +40,11 @@ while #reply <= most and bytes < MOST_BYTES and not work.is_over() do
   for _, value in ipairs(entry[2]) do bytes = bytes + #value end
 end
 workers.guard(consumer, ARGV[3])
-egress.forget_idle()
 reply[1] = redis.call('EXISTS', keys.WAITING)
+if reply[1] == 1 and egress.free_slots() > 0 then
+  -- Here no limit holds, so it is for a sweep to give workers the slots that are free.
+  bell.silent = false
+  bell.ring()
+end
+egress.forget_idle()
 return reply

@@ -5,7 +5,6 @@
 -- Returns how many moved.
 -- include keys, settings, fair, limits, dispatch, workers, delayed
 settings.load_settings()
-bell.silent = true
 
 local function take_entry(name)
   local stream, id = egress.place_of(name)
@@ -35,5 +34,7 @@ for i = 3, #ARGV, 4 do
   end
 end
 workers.guard(ARGV[1], ARGV[2])
+-- Those whose cap kept workers' slots idle may be served now.
+dispatch.fill()
 egress.forget_idle()
 return moved

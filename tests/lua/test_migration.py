@@ -190,6 +190,20 @@ def test_a_claim_takes_no_slot_of_the_workers(hand):
     assert hand.state()['slots'] == 2
 
 
+def test_workers_that_are_there_are_served_meanwhile(hand):
+    hand.configure(QoS(default_tenant=Tenant(max_in_flight=2)))
+    hand.put('a', 8)
+    hand.hire(slots=2)
+    claimed, _ = claim(hand, 4)
+    assert len(claimed) == 4 and hand.read() == []
+    # The tasks that a worker could have had went; no limit holds them, and its slots are free.
+    assert hand.redis.exists(keys.bell(hand.ns))
+    hand.sweep()
+    assert hand.read() == [], 'the tenant is at its cap'
+    leave(hand, claimed)
+    assert len(hand.read()) == 2
+
+
 def test_a_delayed_task_leaves_once(hand):
     now = hand.redis.time()[0] * 1000
     hand.store.enqueue('q', 'a', 5, {'number': '1', 'tenant': 'a'}, task_id='one', due_ms=now + 60_000)
