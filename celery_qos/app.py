@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from math import inf
 from typing import TYPE_CHECKING, Any, Optional, Union
 
 from .checks import unknown_queue
@@ -60,13 +61,17 @@ class Control:
     again what the config says; infinity lifts a `capacity`, a `max_in_flight` or a `rate`. `queue` is a Celery queue,
     by default the app's default queue.
 
+    Arguments:
+        seconds: for which a change of options may keep its caller: where very many tasks wait, workers do the rest.
+
     Raises:
         ConfigError: there is no such option, or it cannot have that value.
         TenantKeyError: there can be no such tenant.
+        QoSError: an earlier change was not over within `seconds`.
     """
 
-    def __init__(self, app: Celery) -> None:
-        self.app = app
+    def __init__(self, app: Celery, seconds: float = inf) -> None:
+        self.app, self.seconds = app, seconds
 
     def tenant(self, tenant: Any, queue: Optional[str] = None) -> dict[str, Any]:
         """What the tenant is entitled to."""
@@ -299,7 +304,7 @@ class Control:
         values.update(overrides(kind, {name: value for name, value in options.items() if value is not None}))
         with self._store() as store:
             store.declare(self._queue(queue))
-            store.set(self._queue(queue), of, values)
+            store.set(self._queue(queue), of, values, self.seconds)
 
     def _check_sub_queue(self, name: Optional[str], queue: Optional[str]) -> None:
         if name is None:

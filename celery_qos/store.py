@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice, repeat
+from math import inf
 from time import monotonic
 from typing import Any, NamedTuple, Optional, Union
 
@@ -16,7 +17,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from . import keys
 from .checks import hint
 from .clock import ServerClock
-from .errors import ConfigError, QueueFull, SchemaMismatch, UnsupportedServer
+from .errors import ConfigError, QoSError, QueueFull, SchemaMismatch, UnsupportedServer
 from .notices import Notices
 from .publication import Publication
 from .scripts import WritesRefused, script, unavailable
@@ -622,7 +623,7 @@ class Store:
 
     # -- settings
 
-    def set(self, queue: str, of: str, values: Mapping[str, Any]) -> bool:
+    def set(self, queue: str, of: str, values: Mapping[str, Any], seconds: float = inf) -> bool:
         """Change options at run time; acts on waiting tasks at once. False where there is no such sub-queue.
 
         Where very many wait, the server is called until all go by it; who is next goes by it first.
@@ -630,13 +631,21 @@ class Store:
         Arguments:
             of: ``queue``, ``default``, ``sub:<name>`` or ``tenant:<path>``.
             values: option to value, None where no limit holds, `FORGET` to go back to what the config says.
+            seconds: for which the caller can wait; what is left then, the sweep does.
+
+        Raises:
+            QoSError: an earlier change was not over by then, so this one was not made.
         """
+        until = monotonic() + seconds
         pairs = [part for name, value in values.items()
                  for part in (name, '' if value is FORGET else json.dumps(value))]
         done = _WAITS
         while done == _WAITS:
             done, *rest = self.run('set', queue, of, *pairs)
-        self._finish(queue, rest[0] if rest else 0)
+            if done == _WAITS and monotonic() >= until:
+                raise QoSError(f'queue {queue!r}: an earlier change is not over yet, as many wait, so nothing was '
+                               'changed; try again in a few seconds')
+        self._finish(queue, rest[0] if rest else 0, _rounds(until))
         return bool(done)
 
     def settings(self, queue: str, of: str) -> dict[str, Any]:
@@ -801,6 +810,12 @@ def _list(text: Optional[bytes]) -> list[Any]:
     except (ValueError, RecursionError):
         return []
     return value if isinstance(value, list) else []
+
+
+def _rounds(until: float) -> Iterator[None]:
+    """As many as begin before that time."""
+    while monotonic() < until:
+        yield
 
 
 def _ms(seconds: float) -> int:

@@ -1,6 +1,7 @@
 """What `celery_qos.control(app)` says and does, as commands of Celery's remote control: ``celery inspect qos_status``.
 
-They run in a worker's event loop, so each ends within `BUDGET` seconds, or says that it did not.
+They run in a worker's event loop, so each ends within `BUDGET` seconds, or says that it did not; what a change
+leaves over is for the sweep.
 """
 from __future__ import annotations
 
@@ -97,7 +98,7 @@ def qos_options(state: Any, of: str, name: Any = '', queue: Optional[str] = None
 @_answering
 def qos_set(state: Any, of: str, name: Any = '', options: Options = (), queue: Optional[str] = None) -> dict[str, Any]:
     """Set options at run time, such as weight=3 rate=100/m; none: as the config says, unlimited: no limit."""
-    read, write, kind = _of(control(state.app), of, name, queue)
+    read, write, kind = _of(Control(state.app, BUDGET), of, name, queue)
     values = options if isinstance(options, Mapping) else parsed(kind, dict(map(_pair, options)))
     write(**values)
     return {'ok': f'{of} {name}: {", ".join(f"{key}={value}" for key, value in values.items())}', 'options': read()}
@@ -107,7 +108,7 @@ def qos_set(state: Any, of: str, name: Any = '', options: Options = (), queue: O
 @_answering
 def qos_pause(state: Any, tenant: Any, queue: Optional[str] = None) -> dict[str, str]:
     """Keep the tenant's waiting tasks from being served."""
-    control(state.app).set_tenant(tenant, queue, paused=True)
+    Control(state.app, BUDGET).set_tenant(tenant, queue, paused=True)
     return {'ok': f'tenant {tenant!r} is paused'}
 
 
@@ -115,7 +116,7 @@ def qos_pause(state: Any, tenant: Any, queue: Optional[str] = None) -> dict[str,
 @_answering
 def qos_resume(state: Any, tenant: Any, queue: Optional[str] = None) -> dict[str, str]:
     """Have the tenant's tasks served again."""
-    control(state.app).set_tenant(tenant, queue, paused=False)
+    Control(state.app, BUDGET).set_tenant(tenant, queue, paused=False)
     return {'ok': f'tenant {tenant!r} is served again'}
 
 

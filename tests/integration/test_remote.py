@@ -9,6 +9,7 @@ import pytest
 from celery.platforms import EX_UNAVAILABLE
 
 import celery_qos
+from celery_qos.publication import Publication
 from celery_qos.worker import remote
 
 from ..until import until
@@ -95,3 +96,17 @@ def test_a_command_does_not_keep_the_worker_for_long(server, store, monkeypatch)
     state = type('State', (), {'app': ledger.app})()
     assert 'ask with:  celery qos tenants' in remote.qos_tenants(state)['error']
     assert 'ask with:  celery qos why' in remote.qos_why(state, 'some-task')['error']
+
+
+def test_nor_does_a_change_that_many_wait_for(server, store, monkeypatch):
+    monkeypatch.setattr(remote, 'BUDGET', 0.0)
+    control = celery_qos.control(Ledger(server).app)
+    store.declare('celery')
+    store.enqueue_all([Publication('celery', f'tenant {number}', 0, {'tenant': f'tenant {number}'})
+                       for number in range(400)])
+    state = type('State', (), {'app': control.app})()
+    assert remote.qos_set(state, 'queue', '-', ['algorithm=rr'])['options']['algorithm'] == 'rr'
+    assert 'try again' in remote.qos_pause(state, 'tenant 7')['error'] and not control.tenant('tenant 7')['paused']
+    while store.sweep('celery', 60, 'sweeper').moved:
+        pass
+    assert 'ok' in remote.qos_pause(state, 'tenant 7') and control.tenant('tenant 7')['paused']
