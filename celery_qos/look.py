@@ -13,7 +13,7 @@ from .store import Store, batches, fields_of, options_of, to_bytes, to_text
 __all__ = ('Look', 'Glance', 'Found')
 
 #: Accounts that are read in one command, and entries that one call looks at.
-_IDS_PER_SCAN, _ENTRIES_PER_LOOK = 1000, 50
+_IDS_PER_SCAN, _ENTRIES_PER_LOOK = 500, 50
 #: Tenants of whom one call looks through the streams of all priorities.
 _TENANTS_PER_CALL = 12
 

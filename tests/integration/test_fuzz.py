@@ -160,7 +160,7 @@ def test_any_entry_is_delivered_or_a_dead_letter(server, redis, caplog):
     read()
     connection.release()
     assert {key.decode().removeprefix(f'{NS}:').partition(':')[0] for key in redis.scan_iter(f'{NS}*')} <= {
-        'settings', 'dead', 'published'}
+        'settings', 'dead', 'published', 'waits'}
 
 
 @pytest.mark.once

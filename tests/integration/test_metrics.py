@@ -157,7 +157,7 @@ def test_sub_queues(server, hand):
     hand.hire(slots=1)
     delivery, = hand.read()
     hand.store.bury('celery', [delivery.entry_id], 'rejected')
-    hand.store.note_waits('celery', {(keys.ROOT.encode(), 3): 2, (b'x', 3): 2, (keys.ROOT.encode(), 'ms'): 30,
+    hand.store.note_waits('celery', {(keys.ROOT.encode(), 9): 2, (b'x', 9): 2, (keys.ROOT.encode(), 'ms'): 30,
                                      (b'x', 'ms'): 30}, 1.0)
 
     found = samples(collector(server))
@@ -166,8 +166,8 @@ def test_sub_queues(server, hand):
     assert found['sub_queue_capacity_tasks', 'celery', 'x'] == 2 and found['sub_queue_weight', 'celery', 'x'] == 3
     assert found['sub_queue_paused', 'celery', 'y'] == 1
     assert {key[2]: value for key, value in found.items() if key[0] == 'deliveries_total'} == {'x': 2, 'y': 0}
-    assert found['wait_seconds_bucket', 'celery', 'x', '0.01'] == 0
-    assert found['wait_seconds_bucket', 'celery', 'x', '0.0316'] == 2
+    assert found['wait_seconds_bucket', 'celery', 'x', '0.02'] == 0
+    assert found['wait_seconds_bucket', 'celery', 'x', '0.03'] == 2
     assert found['wait_seconds_sum', 'celery', 'x'] == 0.03
     counts = {key: value for key, value in found.items() if key[0].endswith('_total') and value}
     assert counts == {('deliveries_total', 'celery', 'x'): 2, ('refused_total', 'celery', 'x', 'dead-letter'): 1,

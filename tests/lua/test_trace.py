@@ -463,7 +463,8 @@ HUNTS = os.environ.get('TRACE') == 'hunt'
 
 
 @pytest.mark.timeout(3600 if HUNTS else 180)
-@pytest.mark.parametrize('steps, examples', [(20, 150), (100, 40)], ids=['short', 'long'])
+@pytest.mark.parametrize('steps, examples', [
+    pytest.param(20, 150, id='short'), pytest.param(100, 40, id='long', marks=pytest.mark.once)])
 def test_scripts_do_what_the_model_does(store, caplog, steps: int, examples: int):
     caplog.set_level(logging.ERROR)
     run_state_machine_as_test(lambda: Trace(store), settings=settings(
