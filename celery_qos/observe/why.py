@@ -128,21 +128,15 @@ class _Search:
 
     def _waiting(self) -> Optional[Why]:
         self._of = self._look.glance(self._queue).waiting
-        for tenant_id, _ in self._look.waiting_ids(self._queue):
-            behind = 0
-            if ':' not in tenant_id:
-                continue
-            for stream in self._look.streams_of(self._queue, tenant_id):
-                if not (length := self._look.length(stream)):
-                    continue
-                if found := self._find(stream):
-                    behind += found.before
-                    state, reason, more = _holds_back(self._store, self._look, self._queue, tenant_id)
-                    own = f'behind {_count(behind, "task")} of its own tenant; ' if behind else ''
-                    return Why(state, f'{self._name(found)} waits: {own}{reason}',
-                               {**self._facts(found), **more, 'behind': behind})
-                behind += length
-        return None
+        ids = (each for each, _ in self._look.waiting_ids(self._queue) if ':' in each)
+        place = self._look.find_waiting(self._queue, self._id, ids, self._count)
+        if not place:
+            return None
+        tenant_id, found = place
+        state, reason, more = _holds_back(self._store, self._look, self._queue, tenant_id)
+        own = f'behind {_count(found.before, "task")} of its own tenant; ' if found.before else ''
+        return Why(state, f'{self._name(found)} waits: {own}{reason}',
+                   {**self._facts(found), **more, 'behind': found.before})
 
     def _dead(self) -> Optional[Why]:
         found = self._find(self._look.dead_stream(self._queue))

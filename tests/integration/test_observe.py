@@ -1,6 +1,8 @@
 """What `celery_qos.control(app)` says of a queue at work, against what was done to it."""
 from __future__ import annotations
 
+import json
+
 import pytest
 from redis import Redis
 
@@ -188,3 +190,34 @@ def test_who_may_not_read_tasks_sees_the_rest(server):
         assert status.waiting == row.waiting == 1 and row.wait is None and row.tenant == 't'
     finally:
         client.acl_deluser('watch')
+
+
+def test_large_tasks_take_little_of_the_server(server):
+    ledger = Ledger(server)
+    control = celery_qos.control(ledger.app)
+    with ledger.app.pool.acquire() as connection:
+        store = connection.default_channel.store
+    for tenant in 'before', 'heavy', 'small':
+        store.enqueue_all([Publication('celery', tenant, priority, {
+            'tenant': tenant, 'body': b'x' * 600_000, 'headers': json.dumps({'id': f'{tenant}-{priority}-{number}'})})
+            for priority in (0, 3) for number in range(12 if tenant == 'heavy' else 1)])
+    looked = [0]
+    found = control.why('heavy-3-11', kind='task', progress=lambda count, of: looked.append(count))
+    assert found.state == 'waiting' and found.facts['behind'] == 23
+    # With more in a call, the server would serve nobody else while it reads their bodies.
+    assert max(after - before for before, after in zip(looked, looked[1:])) == 1
+    assert control.why('small-3-0', kind='task').facts['behind'] == 1
+    assert control.why('none', kind='task', timeout=0).state == 'unknown'
+    store.lease('celery', 'w', 10, 60)
+    assert sum(each.in_flight for each in control.tenants(sort='wait')) == 10
+
+
+def test_the_oldest_task_waits_since_it_was_published(server):
+    ledger = Ledger(server)
+    control = celery_qos.control(ledger.app)
+    ledger.send('acme')
+    since, = (each.wait for each in control.tenants())
+    until(lambda: control.tenants()[0].wait > since + 0.3)
+    control.move('acme', 'beta')
+    row, = control.tenants()
+    assert row.tenant == 'beta' and row.wait > 0.3
