@@ -25,6 +25,8 @@ class Glance(NamedTuple):
     now_ms: int
     algorithm: str
     slots: int
+    #: How many egress may hold: as many as there are slots, or fewer by its own capacity.
+    places: int
     egress: int
     idle_slots: int
     waiting: int
@@ -35,6 +37,14 @@ class Glance(NamedTuple):
     parked: int
     #: Consumer to its slots, the tasks that it holds, and the end of its lease in ms.
     consumers: Mapping[str, tuple[int, int, int]]
+
+    @property
+    def is_served(self) -> bool:
+        """Whether a worker takes tasks."""
+        return any(slots and end >= self.now_ms for slots, _, end in self.consumers.values())
+
+    def has_lease(self, consumer: str) -> bool:
+        return consumer in self.consumers and self.consumers[consumer][2] >= self.now_ms
 
 
 class Found(NamedTuple):
@@ -82,6 +92,28 @@ class Look:
         not counted, or there are none."""
         return [None if each is None else _count(each) for some in batches(subjects, _IDS_PER_SCAN)
                 for each in self._hmget(keys.in_flight(self._store.namespace(queue)), some)]
+
+    def tracked(self, queue: str) -> Iterator[tuple[str, int]]:
+        """The subjects of `tracked_of` that have any, some in a command; one may come twice."""
+        key = keys.in_flight(self._store.namespace(queue))
+        for name, count in self._store.client.hscan_iter(key, count=_IDS_PER_SCAN):
+            yield to_text(name), _count(count)
+
+    def running(self, queue: str) -> Iterator[tuple[str, str]]:
+        """Of each tracked task that was acknowledged at its start and runs, its entry and its tenant's id."""
+        for consumer in self.glance(queue).consumers:
+            key = keys.running(self._store.namespace(queue), consumer)
+            for entry, tenant_id in self._store.client.hscan_iter(key, count=_IDS_PER_SCAN):
+                yield to_text(entry), to_text(tenant_id)
+
+    def is_set(self, queue: str, of: str) -> bool:
+        """Whether the config, or somebody at run time, says something of it; `of` as `Store.set` has it."""
+        return any(self._hmget(keys.settings(self._store.namespace(queue)), [of, f'set:{of}']))
+
+    def has_root(self, queue: str) -> bool:
+        """Whether sub-queues contend: some are declared, or were when what waits was published."""
+        found, = self._hmget(keys.settings(self._store.namespace(queue)), ['top'])
+        return found in (b'root', b'leaving')
 
     def weights_of(self, queue: str, paths: Sequence[str]) -> list[tuple[float, bool]]:
         """The weight of each tenant, and whether it is paused."""

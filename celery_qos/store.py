@@ -262,7 +262,7 @@ class Store:
     def _ids_of(self, queue: str, tenant: str) -> Iterator[str]:
         """The ids of a tenant in all sub-queues, and those of the tenants inside it that have tasks."""
         ns = self.namespace(queue)
-        for sub_queue in self._every_sub_queue(queue):
+        for sub_queue in self.every_sub_queue(queue):
             yield keys.tenant_id(tenant, sub_queue)
         if self.client.hexists(keys.state(ns), 'nested'):
             inside = '*:' + re.sub(r'([][*?\\])', r'\\\1', tenant) + keys.PART + '*'
@@ -270,7 +270,7 @@ class Store:
                 if to_text(each).partition(':')[2].startswith(tenant + keys.PART):
                     yield to_text(each)
 
-    def _every_sub_queue(self, queue: str) -> list[str]:
+    def every_sub_queue(self, queue: str) -> list[str]:
         """The implicit one, the declared ones, and those that are declared no longer but may have tasks."""
         former: Any = self.client.hget(keys.settings(self.namespace(queue)), 'former')
         return list(dict.fromkeys(['', *self.sub_queues(queue), *map(str, _list(former))]))
@@ -403,7 +403,7 @@ class Store:
 
     def count_waiting(self, queue: str, tenant: str) -> int:
         """Tasks that wait in the streams of a tenant and of those inside it."""
-        return self._sum_waiting(queue, [keys.tenant_id(tenant, each) for each in self._every_sub_queue(queue)])
+        return self._sum_waiting(queue, [keys.tenant_id(tenant, each) for each in self.every_sub_queue(queue)])
 
     def count_waiting_in(self, queue: str, sub_queue: str) -> int:
         """Tasks that wait in a sub-queue."""
@@ -645,6 +645,8 @@ class Store:
             fields += ['default', 'set:default']
         found: Any = self.client.hmget(keys.settings(self.namespace(queue)), fields)
         own, overrides, *defaults = map(options_of, found)
+        if of.startswith('sub:') and found[0] is None:
+            return {}       # what was set of one that is declared no longer does not hold
         if own is None:
             own = {name: value for each in defaults if each for name, value in each.items()}
         return {**own, **(overrides or {})}
