@@ -32,8 +32,9 @@ def what_holds_back(store: Store, look: Look, queue: str, tenant_id: str) -> Rea
         return Reason('waiting', NO_WORKER, {'slots': 0})
     if now.egress < now.places:
         free = now.places - now.egress
-        return Reason('waiting', f'{counted(free, "slot")} {"is" if free == 1 else "are"} free, and its turn comes with '
-                      'the next dispatch', {'slots': now.slots, 'idle_slots': now.idle_slots})
+        slots = f'{counted(free, "slot")} {"is" if free == 1 else "are"} free'
+        return Reason('waiting', f'{slots}, and its turn comes with the next dispatch', {
+            'slots': now.slots, 'idle_slots': now.idle_slots})
     before = [look.before(queue, node, child) or 0 for node, child in _contests(look, queue, tenant_id)]
     return Reason('waiting', f'{_full(now)}, and its turn {_turn(look.has_root(queue), tenant_id, before)}', {
         'before': before, 'slots': now.slots})
