@@ -12,10 +12,10 @@ from .store import Store, batches, fields_of, options_of, to_bytes, to_text
 
 __all__ = ('Look', 'Glance', 'Found')
 
-#: Accounts that are read in one command, and entries that one call looks at.
-_IDS_PER_SCAN, _ENTRIES_PER_LOOK = 500, 50
-#: Tenants of whom one call looks through the streams of all priorities.
-_TENANTS_PER_CALL = 12
+#: Accounts that are read in one command.
+_IDS_PER_SCAN = 500
+#: Tenants of whom one call looks at the streams of all priorities, and through them.
+_TENANTS_PER_CALL, _TENANTS_PER_SEARCH = 12, 50
 
 
 class Glance(NamedTuple):
@@ -25,6 +25,8 @@ class Glance(NamedTuple):
     now_ms: int
     algorithm: str
     slots: int
+    #: How many egress may hold: as many as there are slots, or fewer by its own capacity.
+    places: int
     egress: int
     idle_slots: int
     waiting: int
@@ -36,12 +38,20 @@ class Glance(NamedTuple):
     #: Consumer to its slots, the tasks that it holds, and the end of its lease in ms.
     consumers: Mapping[str, tuple[int, int, int]]
 
+    @property
+    def is_served(self) -> bool:
+        """Whether a worker takes tasks."""
+        return any(slots and end >= self.now_ms for slots, _, end in self.consumers.values())
+
+    def has_lease(self, consumer: str) -> bool:
+        return consumer in self.consumers and self.consumers[consumer][2] >= self.now_ms
+
 
 class Found(NamedTuple):
     """A task that was looked for."""
 
     entry_id: str
-    #: How many entries of the stream are older.
+    #: How many entries come before it there.
     before: int
     #: Without the body.
     fields: dict[bytes, bytes]
@@ -83,6 +93,28 @@ class Look:
         return [None if each is None else _count(each) for some in batches(subjects, _IDS_PER_SCAN)
                 for each in self._hmget(keys.in_flight(self._store.namespace(queue)), some)]
 
+    def tracked(self, queue: str) -> Iterator[tuple[str, int]]:
+        """The subjects of `tracked_of` that have any, some in a command; one may come twice."""
+        key = keys.in_flight(self._store.namespace(queue))
+        for name, count in self._store.client.hscan_iter(key, count=_IDS_PER_SCAN):
+            yield to_text(name), _count(count)
+
+    def running(self, queue: str) -> Iterator[tuple[str, str]]:
+        """Of each tracked task that was acknowledged at its start and runs, its entry and its tenant's id."""
+        for consumer in self.glance(queue).consumers:
+            key = keys.running(self._store.namespace(queue), consumer)
+            for entry, tenant_id in self._store.client.hscan_iter(key, count=_IDS_PER_SCAN):
+                yield to_text(entry), to_text(tenant_id)
+
+    def is_set(self, queue: str, of: str) -> bool:
+        """Whether the config, or somebody at run time, says something of it; `of` as `Store.set` has it."""
+        return any(self._hmget(keys.settings(self._store.namespace(queue)), [of, f'set:{of}']))
+
+    def has_root(self, queue: str) -> bool:
+        """Whether sub-queues contend: some are declared, or were when what waits was published."""
+        found, = self._hmget(keys.settings(self._store.namespace(queue)), ['top'])
+        return found in (b'root', b'leaving')
+
     def weights_of(self, queue: str, paths: Sequence[str]) -> list[tuple[float, bool]]:
         """The weight of each tenant, and whether it is paused."""
         names = [name for path in paths for name in (f'tenant:{path}', f'set:tenant:{path}')]
@@ -99,8 +131,11 @@ class Look:
 
     def oldest(self, queue: str, ids: Iterable[str]) -> Iterator[int]:
         """Since when, in ms of the server's clock, the oldest waiting task of each tenant's id waits; 0 for none."""
-        for some in batches(ids, _TENANTS_PER_CALL):
-            yield from self._store.run('oldest', queue, *map(to_bytes, some))
+        for some in batches(map(to_bytes, ids), _TENANTS_PER_CALL):
+            while some:
+                found = self._store.run('oldest', queue, *some)
+                yield from found
+                some = some[len(found):]
 
     def earliest_due(self, queue: str) -> Optional[int]:
         """When the first delayed task is due, in ms of the server's clock."""
@@ -113,7 +148,7 @@ class Look:
         for stream in range(self.streams(queue)):
             after: Any = b''
             while True:
-                after, *flat = self._store.run('held', queue, stream, after, _ENTRIES_PER_LOOK)
+                after, *flat = self._store.run('held', queue, stream, after)
                 parts = iter(flat)
                 for name, count in zip(parts, parts):
                     counts[to_text(name)] = counts.get(to_text(name), 0) + count
@@ -129,26 +164,36 @@ class Look:
             stream: its key.
             looked: is called with how many entries each call looked at.
         """
-        name, after, before = stream.removeprefix(self._store.namespace(queue)), b'', 0
-        while True:
-            found, *rest = self._store.run('find', queue, task_id, to_bytes(name), after, _ENTRIES_PER_LOOK)
+        name = stream.removeprefix(self._store.namespace(queue))
+        found = self._find(queue, task_id, False, [name], looked)
+        return found and found[1]
+
+    def find_waiting(self, queue: str, task_id: str, ids: Iterable[str],
+                     looked: Callable[[int], None] = lambda count: None) -> Optional[tuple[str, Found]]:
+        """The same in all streams of these tenants' ids; returns the id too. `before` it are those of its tenant that
+        are more urgent, or older."""
+        for some in batches(ids, _TENANTS_PER_SEARCH):
+            if found := self._find(queue, task_id, True, some, looked):
+                return found
+        return None
+
+    def _find(self, queue: str, task_id: str, of_tenants: bool, places: Sequence[str],
+              looked: Callable[[int], None]) -> Optional[tuple[str, Found]]:
+        go_on: list[Any] = [1, b'', 0]
+        while places:
+            found, done, *rest = self._store.run(
+                'find', queue, task_id, int(of_tenants), *go_on, *map(to_bytes, places))
+            places = places[done:]
             if found:
-                entry_id, count, *flat = rest
-                return Found(entry_id.decode(), before + count, fields_of(flat))
-            after, count = rest
-            before += count
+                entry_id, before, *flat = rest
+                return places[0], Found(entry_id.decode(), before, fields_of(flat))
+            count, *go_on = rest
             looked(count)
-            if not after:
-                return None
+        return None
 
     def own_ids(self, sub_queue: str, path: str) -> list[str]:
         """Ids that tasks of the tenant itself may wait by: where others are inside it, that of a child beside them."""
         return [f'{sub_queue}:{path}', f'{sub_queue}:{path}{keys.PART}']
-
-    def streams_of(self, queue: str, tenant_id: str) -> list[str]:
-        """Keys of the streams that a tenant's waiting tasks may be in, the most urgent first."""
-        sub_queue, _, path = tenant_id.partition(':')
-        return [keys.tenant_stream(self._store.namespace(queue), path, priority, sub_queue) for priority in range(10)]
 
     def streams(self, queue: str) -> int:
         """How many streams its egress has, or had and still may have tasks in."""
@@ -160,13 +205,6 @@ class Look:
 
     def dead_stream(self, queue: str) -> str:
         return keys.dead(self._store.namespace(queue))
-
-    def length(self, stream: str) -> int:
-        """0 where the key is no stream."""
-        try:
-            return self._store.client.xlen(stream)
-        except ResponseError:
-            return 0
 
     def consumer_of(self, stream: str, entry_id: str) -> Optional[str]:
         """Who was delivered the entry of egress; None where nobody was."""

@@ -655,6 +655,8 @@ class Store:
             fields += ['default', 'set:default']
         found: Any = self.client.hmget(keys.settings(self.namespace(queue)), fields)
         own, overrides, *defaults = map(options_of, found)
+        if of.startswith('sub:') and found[0] is None:
+            return {}       # what was set of one that is declared no longer does not hold
         if own is None:
             own = {name: value for each in defaults if each for name, value in each.items()}
         return {**own, **(overrides or {})}

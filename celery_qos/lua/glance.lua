@@ -1,5 +1,5 @@
 -- The queue at a glance; writes nothing.
--- KEYS: namespace. Returns {now in ms, algorithm, slots, tasks in egress, slots that are free though a task might have
+-- KEYS: namespace. Returns {now in ms, algorithm, slots, tasks that egress may hold, tasks in egress, slots that are free though a task might have
 -- them, waiting, delayed, dead, accounts of who has waiting tasks, parked, [consumer, slots, delivered, end of its lease in
 -- ms, and so on]}.
 -- include keys, settings, egress, time
@@ -22,6 +22,7 @@ for i = 1, #leases, 2 do
   consumers[#consumers + 1] = delivered[name] or 0
   consumers[#consumers + 1] = tonumber(leases[i + 1])
 end
-return {clock.now_ms(), settings.queue.algorithm, slots, in_egress, wanted and math.max(0, math.min(free, waiting)) or 0,
+return {clock.now_ms(), settings.queue.algorithm, slots, math.min(slots, settings.queue.capacity or slots), in_egress,
+  wanted and math.max(0, math.min(free, waiting)) or 0,
   waiting, redis.call('ZCARD', keys.DELAYED), keys.stream_length(keys.DEAD), redis.call('HLEN', keys.WAITING),
   redis.call('ZCARD', keys.PARKED), consumers}

@@ -69,9 +69,11 @@ def status_of(store: Store, queue: str) -> QueueStatus:
     look = Look(store)
     now = look.glance(queue)
     sub_queues = _sub_queues(store, look, queue)
+    # The accounts that are none of a tenant, of those that are declared no longer too.
+    above = sum(1 for count in look.waiting_of(queue, store.every_sub_queue(queue)) if count)
     return QueueStatus(
         queue, now.algorithm, now.slots, now.egress, now.idle_slots, now.waiting, now.delayed, now.dead,
-        max(0, now.accounts - sum(1 for each in sub_queues if each.waiting)), now.parked,
+        max(0, now.accounts - above), now.parked,
         tuple(WorkerStatus(name, slots, delivered, (lease_end - now.now_ms) / 1000)
               for name, (slots, delivered, lease_end) in now.consumers.items()),
         sub_queues, counts_of(look, queue, [each.name for each in sub_queues]),

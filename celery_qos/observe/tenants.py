@@ -12,6 +12,7 @@ from ..errors import ConfigError
 from ..look import Look
 from ..path import key_of, keys_of
 from ..store import Store, batches
+from .in_flight import in_flight_of
 from .waits import Waits, each_tenant_waits, queue_waits, tenant_waits
 
 __all__ = ('TenantStatus', 'SORTS', 'tenants_of')
@@ -77,10 +78,9 @@ class _Tenants:
         self._look, self._queue, self._match, self._progress = Look(store), queue, match, progress
         self._client, self._ns = store.client, store.namespace(queue)
         self._algorithms = {'': self._look.glance(queue).algorithm}
-        self._sub_queues = store.sub_queues(queue)
-        for name in self._sub_queues:
+        for name in store.every_sub_queue(queue)[1:]:
             self._algorithms[name] = store.settings(queue, f'sub:{name}').get('algorithm') or 'wrr'
-        self._held = self._look.held(queue)
+        self._in_flight = in_flight_of(self._look, queue)
         #: Node of the scheduling tree to the weights of those that contend there, added up.
         self._weights: dict[str, float] = {}
 
@@ -105,7 +105,7 @@ class _Tenants:
             elif sort == 'tenant':
                 ranks = (_path(each) for each in ids)
             yield from zip(ids, ranks)
-        for each, count in self._held.items():
+        for each, count in self._in_flight.items():
             yield each, _path(each) if sort == 'tenant' else count if sort == 'in_flight' else None
         for each, _ in each_tenant_waits(self._client, self._ns):
             yield each, _path(each) if sort == 'tenant' else None
@@ -117,13 +117,13 @@ class _Tenants:
         for some in batches(self._look.waiting_ids(self._queue), 1000):
             weights = self._look.weights_of(self._queue, [_path(each) for each, _ in some])
             for (each, _), (weight, paused) in zip(some, weights):
-                if each in self._sub_queues or paused:
+                if ':' not in each or paused:
                     continue
                 node = _node_above(each)
                 self._weights[node] = self._weights.get(node, 0.0) + (1.0 if self._is_equal(node) else weight)
             looked += len(some)
             self._progress(min(looked, of), of)
-            yield from ((each, count) for each, count in some if each not in self._sub_queues)
+            yield from ((each, count) for each, count in some if ':' in each)
 
     def _is_wanted(self, each: str) -> bool:
         # The child that stands for the own tasks of a tenant with others inside has no key of its own.
@@ -139,13 +139,11 @@ class _Tenants:
         whole = queue_waits(self._client, self._ns).get('', Waits())
         waits = tenant_waits(self._client, self._ns, ids)
         rows = zip(ids, paths, look.waiting_of(self._queue, ids), self._look.oldest(self._queue, ids),
-                   look.tracked_of(self._queue, [f'tenant:{path}' for path in paths]),
                    look.weights_of(self._queue, paths))
-        for each, path, waiting, since, tracked, (weight, paused) in rows:
+        for each, path, waiting, since, (weight, paused) in rows:
             mine = waits.get(each, Waits())
-            in_flight = max(tracked or 0, self._held.get(each, 0))
             yield TenantStatus(
-                key_of(path), each.partition(':')[0], waiting, in_flight, weight, paused,
+                key_of(path), each.partition(':')[0], waiting, self._in_flight.get(each, 0), weight, paused,
                 max(0.0, (now_ms - since) / 1000) if since else None, mine,
                 mine.count / whole.count if whole.count else None,
                 self._entitlement(each, weight) if waiting and not paused else None)

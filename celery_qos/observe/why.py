@@ -1,17 +1,17 @@
 """Why a task, or a tenant, waits: in one sentence."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from math import inf
 from typing import Any, Optional
 
-from .. import keys
 from ..codec import time_of
-from ..errors import TenantKeyError
 from ..look import Found, Look
 from ..path import key_of, parse_path
 from ..store import Store, to_text
+from .held_back import NO_WORKER, what_holds_back
+from .in_flight import in_flight_of
+from .words import counted, duration, named
 
 __all__ = ('Why', 'STATES', 'why_task', 'why_tenant', 'why_not_here')
 
@@ -26,7 +26,9 @@ class Why:
     Arguments:
         state: one of `STATES`.
         sentence: the same for people.
-        facts: what the sentence says, for programs: `tenant`, `behind`, `turns`, `due`, `worker`, `reason`...
+        facts: what the sentence says, for programs: `tenant`, `behind`, `due`, `worker`, `reason`... `before`: at least
+            so many others have a turn before, at each level of the scheduling tree. `sub_queues`: the facts of each
+            where some wait in several.
     """
 
     state: str
@@ -41,25 +43,38 @@ def why_tenant(store: Store, queue: str, tenant: Any) -> Why:
     """Why the tenant's tasks wait; `unknown` where it has none and no settings of its own."""
     path = parse_path(tenant)
     look = Look(store)
-    ids = [f'{name}:{path}' for name in ['', *store.sub_queues(queue)]]
-    waiting = dict(zip(ids, look.waiting_of(queue, ids)))
-    first = next((each for each in ids if waiting[each]), None)
+    names = store.every_sub_queue(queue)
+    waiting = {name: count for name, count in zip(names, look.waiting_of(queue, [f'{name}:{path}' for name in names]))
+               if count}
     facts: dict[str, Any] = {'tenant': key_of(path), 'waiting': sum(waiting.values())}
-    if first is not None:
-        state, reason, more = _holds_back(store, look, queue, first)
-        count = _count(facts['waiting'], 'task')
-        return Why(state, f'tenant {_named(path)}: {count} {"waits" if facts["waiting"] == 1 else "wait"}: {reason}',
-                   {**facts, **more})
-    held = sum(count for each, count in look.held(queue).items() if each in ids)
+    if waiting:
+        return _why_it_waits(store, look, queue, path, waiting, facts)
+    found = in_flight_of(look, queue)
     tracked = look.tracked_of(queue, [f'tenant:{path}'])[0] or 0
-    facts['in_flight'] = max(held, tracked)
+    facts['in_flight'] = max(tracked, sum(found[f'{name}:{path}'] for name in names))
     if facts['in_flight']:
-        return Why('running', f'tenant {_named(path)}: nothing waits; {_count(facts["in_flight"], "task")} in flight',
+        return Why('running', f'tenant {named(path)}: nothing waits; {counted(facts["in_flight"], "task")} in flight',
                    facts)
-    if store.settings(queue, f'tenant:{path}') != store.settings(queue, 'default'):
-        return Why('idle', f'tenant {_named(path)}: nothing waits and nothing is in flight', facts)
-    return Why('unknown', f'tenant {_named(path)}: nothing waits, nothing is in flight, and nothing is set of it',
+    if look.is_set(queue, f'tenant:{path}'):
+        return Why('idle', f'tenant {named(path)}: nothing waits and nothing is in flight', facts)
+    return Why('unknown', f'tenant {named(path)}: nothing waits, nothing is in flight, and nothing is set of it',
                facts)
+
+
+def _why_it_waits(store: Store, look: Look, queue: str, path: str, waiting: dict[str, int],
+                  facts: dict[str, Any]) -> Why:
+    """The reasons of each sub-queue that has some; `waiting`: how many."""
+    reasons = {name: what_holds_back(store, look, queue, f'{name}:{path}') for name in waiting}
+    count = f'{counted(facts["waiting"], "task")} {"waits" if facts["waiting"] == 1 else "wait"}'
+    first = next(iter(reasons.values()))
+    if len(reasons) == 1:
+        return Why(first.state, f'tenant {named(path)}: {count}: {first.sentence}', {**facts, **first.facts})
+    # Some may be served, whatever keeps the rest.
+    state = 'waiting' if any(each.state == 'waiting' for each in reasons.values()) else first.state
+    sentence = '; '.join(f'{waiting[name]:,} in {f"sub-queue {name!r}" if name else "no sub-queue"}: {each.sentence}'
+                         for name, each in reasons.items())
+    return Why(state, f'tenant {named(path)}: {count}: {sentence}', {**facts, 'sub_queues': {
+        name: {'state': each.state, 'waiting': waiting[name], **each.facts} for name, each in reasons.items()}})
 
 
 def why_task(store: Store, queue: str, task_id: str, progress: Callable[[int, int], None]) -> Why:
@@ -74,10 +89,9 @@ def why_not_here(app: Any, task_id: str, timeout: float) -> Optional[Why]:
         timeout: seconds in which workers may answer.
     """
     for worker, tasks in (app.control.inspect(timeout=timeout).query_task([task_id]) or {}).items():
-        for state, request in tasks.values():
-            name = (request.get('headers') or {}).get('tenant', '')
+        for state, _ in tasks.values():
             return Why('running', f'task {task_id} is {state} in worker {worker}',
-                       {'task': task_id, 'tenant': name, 'worker': worker, 'celery_state': state})
+                       {'task': task_id, 'worker': worker, 'celery_state': state})
     try:
         state = app.AsyncResult(task_id).state
     except Exception:       # no backend, or one that is away: it knows nothing now
@@ -110,39 +124,40 @@ class _Search:
         first = min(tasks, key=lambda task: task.due_ms)
         due = time_of(first.due_ms)
         seconds = (first.due_ms - self._look.glance(self._queue).now_ms) / 1000
-        when = f'in {_duration(seconds)}' if seconds > 0 else f'overdue for {_duration(-seconds)}'
-        return Why('delayed', f'task {self._id} of tenant {_named(first.tenant)} is delayed until '
+        when = f'in {duration(seconds)}' if seconds > 0 else f'overdue for {duration(-seconds)}'
+        return Why('delayed', f'task {self._id} of tenant {named(first.tenant)} is delayed until '
                    f'{due.isoformat(timespec="seconds")}, {when}',
                    {'task': self._id, 'tenant': key_of(first.tenant), 'due': due.isoformat()})
 
     def _in_egress(self) -> Optional[Why]:
         for stream in self._look.egress_streams(self._queue):
             if found := self._find(stream):
-                consumer = self._look.consumer_of(stream, found.entry_id)
-                facts = {**self._facts(found), 'worker': consumer}
-                if consumer is None:
-                    return Why('running', f'{self._name(found)} has its slot: a worker takes it next', facts)
-                return Why('running', f'{self._name(found)} was delivered to {consumer}, which runs it or has it next',
-                           facts)
+                return self._why_in_egress(found, self._look.consumer_of(stream, found.entry_id))
         return None
+
+    def _why_in_egress(self, found: Found, consumer: Optional[str]) -> Why:
+        now = self._look.glance(self._queue)
+        name, facts = self._name(found), {**self._facts(found), 'worker': consumer}
+        if consumer is None and now.is_served:
+            return Why('running', f'{name} has its slot: a worker takes it next', facts)
+        if consumer is None:
+            return Why('waiting', f'{name} has its slot, but {NO_WORKER}', facts)
+        if not now.has_lease(consumer):
+            return Why('waiting', f'{name} was delivered to {consumer}, whose lease has ended: it is delivered again'
+                       + ('' if now.is_served else ' when a worker is there'), facts)
+        return Why('running', f'{name} was delivered to {consumer}, which runs it or has it next', facts)
 
     def _waiting(self) -> Optional[Why]:
         self._of = self._look.glance(self._queue).waiting
-        for tenant_id, _ in self._look.waiting_ids(self._queue):
-            behind = 0
-            if ':' not in tenant_id:
-                continue
-            for stream in self._look.streams_of(self._queue, tenant_id):
-                if not (length := self._look.length(stream)):
-                    continue
-                if found := self._find(stream):
-                    behind += found.before
-                    state, reason, more = _holds_back(self._store, self._look, self._queue, tenant_id)
-                    own = f'behind {_count(behind, "task")} of its own tenant; ' if behind else ''
-                    return Why(state, f'{self._name(found)} waits: {own}{reason}',
-                               {**self._facts(found), **more, 'behind': behind})
-                behind += length
-        return None
+        ids = (each for each, _ in self._look.waiting_ids(self._queue) if ':' in each)
+        place = self._look.find_waiting(self._queue, self._id, ids, self._count)
+        if not place:
+            return None
+        tenant_id, found = place
+        reason = what_holds_back(self._store, self._look, self._queue, tenant_id)
+        own = f'behind {counted(found.before, "task")} of its own tenant; ' if found.before else ''
+        return Why(reason.state, f'{self._name(found)} waits: {own}{reason.sentence}',
+                   {**self._facts(found), **reason.facts, 'behind': found.before})
 
     def _dead(self) -> Optional[Why]:
         found = self._find(self._look.dead_stream(self._queue))
@@ -163,88 +178,4 @@ class _Search:
         return {'task': self._id, 'tenant': key_of(to_text(found.fields.get(b'tenant', b'')))}
 
     def _name(self, found: Found) -> str:
-        return f'task {self._id} of tenant {_named(to_text(found.fields.get(b"tenant", b"")))}'
-
-
-def _holds_back(store: Store, look: Look, queue: str, tenant_id: str) -> tuple[str, str, dict[str, Any]]:
-    """State, why, and the facts of it, for the first task of a tenant that has some waiting."""
-    for node, of, name in _above(tenant_id):
-        options = store.settings(queue, of)
-        if options.get('paused'):
-            return 'paused', f'{name} is paused', {'paused': name}
-        until = look.parked_until(queue, node)
-        if until is None:
-            continue
-        if until == inf:
-            cap = options.get('max_in_flight')
-            in_flight = look.tracked_of(queue, [of])[0] or 0
-            return 'capped', f'{name} is at its cap, {in_flight} of {cap} in flight', {
-                'capped': name, 'in_flight': in_flight, 'max_in_flight': cap}
-        seconds = max(0.0, (until - look.glance(queue).now_ms) / 1000)
-        rate = options.get('rate') or 0.0
-        used_up = f'{name} has used up its rate of {_rate(rate)}'
-        return 'throttled', f'{used_up}: the next may start in {_duration(seconds)}', {
-            'throttled': name, 'rate': rate, 'seconds': seconds}
-    now = look.glance(queue)
-    if not now.slots:
-        return 'waiting', 'no worker has a lease on this queue', {'slots': 0}
-    turns = sum(look.before(queue, node, child) or 0 for node, child in _contests(store, queue, tenant_id))
-    full = f'all {_count(now.slots, "slot")} are taken' if now.slots > 1 else 'the only slot is taken'
-    if turns:
-        return 'waiting', f'{full}, and its turn comes after {_count(turns, "other")}', {
-            'turns': turns, 'slots': now.slots}
-    return 'waiting', f'{full}, and its turn is next', {'turns': 0, 'slots': now.slots}
-
-
-def _above(tenant_id: str) -> Iterator[tuple[str, str, str]]:
-    """From the sub-queue down to the tenant: the node, what its settings are called, what people call it."""
-    sub_queue, _, path = tenant_id.partition(':')
-    if sub_queue:
-        yield sub_queue, f'sub:{sub_queue}', f'sub-queue {sub_queue!r}'
-    parts = path.split(keys.PART)
-    for count in range(1, len(parts) + 1):
-        each = keys.PART.join(parts[:count])
-        yield f'{sub_queue}:{each}', f'tenant:{each}', f'tenant {_named(each)}'
-
-
-def _contests(store: Store, queue: str, tenant_id: str) -> Iterator[tuple[str, str]]:
-    """Node and child, from the top of the scheduling tree down to the tenant."""
-    sub_queue, _, path = tenant_id.partition(':')
-    node = ''
-    if store.sub_queues(queue):
-        yield keys.ROOT, sub_queue
-        node = sub_queue
-    parts = path.split(keys.PART)
-    for count in range(1, len(parts) + 1):
-        child = f'{sub_queue}:{keys.PART.join(parts[:count])}'
-        yield node, child
-        node = child
-
-
-def _named(path: str) -> str:
-    try:
-        return repr(key_of(path))
-    except TenantKeyError:
-        return repr(path)
-
-
-def _count(number: int, what: str) -> str:
-    return f'{number:,} {what}' + ('' if number == 1 else 's')
-
-
-def _rate(a_second: float) -> str:
-    """As options have it, such as ``5/m``."""
-    for unit, seconds in ('s', 1), ('m', 60), ('h', 3600):
-        if a_second * seconds >= 1:
-            return f'{a_second * seconds:g}/{unit}'
-    return f'{a_second * 86400:g}/d'
-
-
-def _duration(seconds: float) -> str:
-    """Two units at most, such as ``2 h 5 min``."""
-    whole = int(seconds)
-    for name, size, below, size_below in (('d', 86400, 'h', 3600), ('h', 3600, 'min', 60), ('min', 60, 's', 1)):
-        if whole >= size:
-            rest = whole % size // size_below
-            return f'{whole // size} {name}' + (f' {rest} {below}' if rest else '')
-    return f'{seconds:.1f} s' if seconds < 10 else f'{whole} s'
+        return f'task {self._id} of tenant {named(to_text(found.fields.get(b"tenant", b"")))}'

@@ -1,11 +1,14 @@
 """What `celery_qos.control(app)` says of a queue at work, against what was done to it."""
 from __future__ import annotations
 
+import json
+
 import pytest
 from redis import Redis
 
 import celery_qos
 from celery_qos import QoS, SubQueue, Tenant
+from celery_qos.codec import tracked
 from celery_qos.errors import ConfigError
 from celery_qos.observe import SORTS
 from celery_qos.store import Publication, Store
@@ -188,3 +191,126 @@ def test_who_may_not_read_tasks_sees_the_rest(server):
         assert status.waiting == row.waiting == 1 and row.wait is None and row.tenant == 't'
     finally:
         client.acl_deluser('watch')
+
+
+def test_large_tasks_take_little_of_the_server(server):
+    ledger = Ledger(server)
+    control = celery_qos.control(ledger.app)
+    with ledger.app.pool.acquire() as connection:
+        store = connection.default_channel.store
+    for tenant in 'before', 'heavy', 'small':
+        store.enqueue_all([Publication('celery', tenant, priority, {
+            'tenant': tenant, 'body': b'x' * 600_000, 'headers': json.dumps({'id': f'{tenant}-{priority}-{number}'})})
+            for priority in (0, 3) for number in range(12 if tenant == 'heavy' else 1)])
+    looked = [0]
+    found = control.why('heavy-3-11', kind='task', progress=lambda count, of: looked.append(count))
+    assert found.state == 'waiting' and found.facts['behind'] == 23
+    # With more in a call, the server would serve nobody else while it reads their bodies.
+    assert max(after - before for before, after in zip(looked, looked[1:])) == 1
+    assert control.why('small-3-0', kind='task').facts['behind'] == 1
+    assert control.why('none', kind='task', timeout=0).state == 'unknown'
+    store.lease('celery', 'w', 10, 60)
+    assert sum(each.in_flight for each in control.tenants(sort='wait')) == 10
+
+
+def test_the_oldest_task_waits_since_it_was_published(server):
+    ledger = Ledger(server)
+    control = celery_qos.control(ledger.app)
+    ledger.send('acme')
+    since, = (each.wait for each in control.tenants())
+    until(lambda: control.tenants()[0].wait > since + 0.3)
+    control.move('acme', 'beta')
+    row, = control.tenants()
+    assert row.tenant == 'beta' and row.wait > 0.3
+
+
+def test_what_keeps_a_task_from_its_worker(server):
+    ledger = Ledger(server)
+    control = setup(ledger, QoS(default_tenant=Tenant(weight=2)))
+    assert control.why(('never', 'seen'), kind='tenant').state == 'unknown'
+    with ledger.app.pool.acquire() as connection:
+        store = connection.default_channel.store
+    ledger.send('acme', task_id='first')
+    store.lease('celery', 'w', 3, 60)
+    assert control.why('first').sentence.endswith('has its slot: a worker takes it next')
+    store.release('celery', 'w')
+    why = control.why('first')
+    assert why.state == 'waiting' and why.sentence.endswith('has its slot, but no worker has a lease on this queue')
+    store.lease('celery', 'dead', 1, 0.001)
+    store.take(['celery'], 'dead', 1)
+    why = until(lambda: control.why('first').state == 'waiting' and control.why('first'))
+    assert why.sentence.endswith('whose lease has ended: it is delivered again when a worker is there')
+    ledger.send('other', task_id='second')
+    assert control.why('second').sentence.endswith('waits: no worker has a lease on this queue')
+
+    control.set_egress(capacity=1)
+    store.lease('celery', 'w', 3, 60)
+    assert control.why('first').sentence.endswith('whose lease has ended: it is delivered again')
+    why = control.why('second')
+    assert why.sentence.endswith('waits: egress is at its capacity of 1, and its turn is next')
+    ledger.send('acme', task_id='third')
+    why = control.why('third')
+    assert why.sentence.endswith('and its turn comes after 1 other tenant') and why.facts['before'] == [1]
+    ledger.redis.delete('{qos:celery:0}:egress')
+    assert control.status().idle_slots == 1
+    assert control.why('third').sentence.endswith('1 slot is free, and its turn comes with the next dispatch')
+
+
+def test_turns_and_reasons_in_sub_queues(server):
+    ledger = Ledger(server)
+    control = setup(ledger, SUB_QUEUES)
+    with ledger.app.pool.acquire() as connection:
+        store = connection.default_channel.store
+    ledger.send('x', sub_queue='high')
+    store.lease('celery', 'w', 1, 60)
+    for tenant in 'a', 'b', 'c':
+        ledger.send(tenant, sub_queue='high')
+    for tenant in 'a', ('acme', 'alice'), ('acme', 'bob'):
+        ledger.send(tenant, sub_queue='low')
+    ledger.send('a', sub_queue='low')
+    assert control.why('c').sentence == (
+        "tenant 'c': 1 task waits: the only slot is taken, and its turn comes after others: its sub-queue next, in it "
+        'after 2')
+    why = control.why(('acme', 'bob'))
+    assert why.sentence.endswith("others: its sub-queue after 1, in it tenant 'acme' after 1, in it after 1")
+    assert why.facts['before'] == [1, 1, 1]
+    control.set_sub_queue('low', paused=True)
+    why = control.why('a')
+    assert why.state == 'waiting' and why.facts['waiting'] == 3
+    assert why.sentence == (
+        "tenant 'a': 3 tasks wait: 1 in sub-queue 'high': the only slot is taken, and its turn is next; 2 in sub-queue "
+        "'low': sub-queue 'low' is paused")
+    assert [why.facts['sub_queues'][name]['state'] for name in ('high', 'low')] == ['waiting', 'paused']
+
+
+def test_what_waits_in_sub_queues_that_are_declared_no_longer(server):
+    ledger = Ledger(server)
+    ledger.send('plain')
+    control = setup(ledger, SUB_QUEUES)
+    control.configure(SUB_QUEUES)
+    for _ in range(3):
+        ledger.send('acme', sub_queue='high')
+    control.set_sub_queue('high', paused=True)
+    for left in QoS(queues=(SubQueue('low', 100, 1), SubQueue('new', 100, 1))), QoS():
+        control.configure(left)
+        assert {(each.tenant, each.sub_queue, each.waiting) for each in control.tenants()} == {
+            ('acme', 'high', 3), ('plain', '', 1)}
+        assert (control.status().tenants, control.status().waiting) == (2, 4)
+        assert control.why('acme').sentence == "tenant 'acme': 3 tasks wait: no worker has a lease on this queue"
+        assert control.why('plain').state == 'waiting'
+
+
+def test_in_flight_inside_others_and_after_an_early_acknowledgement(server):
+    ledger = Ledger(server)
+    control = setup(ledger, QoS(tenants={'busy': Tenant(max_in_flight=3)}))
+    with ledger.app.pool.acquire() as connection:
+        store = connection.default_channel.store
+    store.lease('celery', 'w', 4, 60)
+    for tenant in 'busy', 'busy', 'busy', ('acme', 'alice'):
+        ledger.send(tenant)
+    assert control.why('acme').sentence == "tenant 'acme': nothing waits; 1 task in flight"
+    store.started('celery', 'w', filter(None, map(tracked, store.take(['celery'], 'w', 4))))
+    assert [(each.tenant, each.in_flight) for each in control.tenants(sort='in_flight', top=1)] == [('busy', 3)]
+    assert {each.tenant: each.in_flight for each in control.tenants()} == {
+        'busy': 3, 'acme': 1, ('acme', 'alice'): 1}
+    assert control.why('busy').sentence == "tenant 'busy': nothing waits; 3 tasks in flight"
