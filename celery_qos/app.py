@@ -250,6 +250,9 @@ class Control:
             why = why_task(store, name, subject, progress or (lambda looked, of: None))
         if why.state == 'unknown' and timeout:
             why = why_not_here(self.app, subject, timeout) or why
+        if why.state == 'unknown' and kind is None:
+            text = f'queue {name!r} has no task of this id, and knows no tenant of this name: {subject!r}'
+            return Why('unknown', text, why.facts)
         return why
 
     def move(self, tenant: Any, to_tenant: Any = None, to_sub_queue: Optional[str] = None,

@@ -11,6 +11,7 @@ from ..path import key_of, parse_path
 from ..store import Store, to_text
 from .held_back import NO_WORKER, what_holds_back
 from .in_flight import in_flight_of
+from .waits import tenant_waits
 from .words import counted, duration, named
 
 __all__ = ('Why', 'STATES', 'why_task', 'why_tenant', 'why_not_here')
@@ -40,7 +41,7 @@ class Why:
 
 
 def why_tenant(store: Store, queue: str, tenant: Any) -> Why:
-    """Why the tenant's tasks wait; `unknown` where it has none and no settings of its own."""
+    """Why the tenant's tasks wait; `unknown` where it has none, had none lately and has no settings of its own."""
     path = parse_path(tenant)
     look = Look(store)
     names = store.every_sub_queue(queue)
@@ -55,6 +56,13 @@ def why_tenant(store: Store, queue: str, tenant: Any) -> Why:
     if facts['in_flight']:
         return Why('running', f'tenant {named(path)}: nothing waits; {counted(facts["in_flight"], "task")} in flight',
                    facts)
+    delivered = tenant_waits(store.client, store.namespace(queue), [f'{name}:{path}' for name in names])
+    facts['delivered'] = sum(waits.count for waits in delivered.values())
+    if store.settings(queue, f'tenant:{path}').get('paused'):
+        return Why('paused', f'tenant {named(path)} is paused: nothing waits and nothing is in flight', facts)
+    if facts['delivered']:
+        return Why('idle', f'tenant {named(path)}: nothing waits and nothing is in flight; '
+                   f'{counted(facts["delivered"], "task")} delivered in the last minutes', facts)
     if look.is_set(queue, f'tenant:{path}'):
         return Why('idle', f'tenant {named(path)}: nothing waits and nothing is in flight', facts)
     return Why('unknown', f'tenant {named(path)}: nothing waits, nothing is in flight, and nothing is set of it',

@@ -83,7 +83,11 @@ def test_a_queue_at_work(server):
         assert why('still') == ('paused', "tenant 'still': 1 task waits: tenant 'still' is paused")
         assert why('busy')[0] == 'waiting' and "tenant 'busy': 5 tasks wait" in why('busy')[1]
         assert why('gold', kind='task')[0] == 'waiting'
-        assert why('never')[0] == 'unknown' and why('nobody', kind='tenant')[0] == 'unknown'
+        assert why('never') == (
+            'unknown', "queue 'celery' has no task of this id, and knows no tenant of this name: 'never'")
+        assert why('nobody', kind='tenant')[0] == 'unknown'
+        control.set_tenant('idle', paused=True)
+        assert why('idle') == ('paused', "tenant 'idle' is paused: nothing waits and nothing is in flight")
 
         control.set_tenant('busy', max_in_flight=1)
         ledger.let_end('held')
