@@ -4,10 +4,13 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterable
+from math import inf
+from time import monotonic, sleep
 from typing import Optional, Union
 from uuid import uuid4
 
 from kombu.utils.json import dumps
+from redis.exceptions import NoPermissionError
 
 from ..look import Look
 from ..store import Delivery, Store
@@ -21,6 +24,10 @@ __all__ = ('Back',)
 
 #: Tasks that one call claims at most.
 MOST = 30
+#: Of a lease: the seconds that a worker which lives takes to renew it, once it has its connection again.
+RENEWAL = 1 / 5
+#: Seconds between two looks whether the user wants to wait on.
+LOOK_EVERY = 0.1
 #: Calls one after the other that find nothing to claim though tasks wait, before it gives up.
 MOST_BLANKS = 1000
 
@@ -40,6 +47,7 @@ class Back:
         #: Called after each step.
         self.progress: Progress = lambda: None
         self._same: Optional[bool] = None
+        self._began = monotonic()
         self._name = f'migrate.{socket.gethostname()}.{os.getpid()}.{uuid4().hex[:8]}'
 
     @property
@@ -81,13 +89,34 @@ class Back:
                     pass
 
     def _take_over(self, queue: str) -> None:
-        """What workers held whose leases have ended, as the sweep of another worker would."""
+        """What workers held whose leases have ended, as the sweep of another worker would.
+
+        Redis may have been away: who lives has had the time to renew its lease then, or what it holds stays with it.
+        """
         lease_seconds = self._channel.config.of(queue).lease_seconds
+        if self._uptime() < lease_seconds:
+            return
+        if self._has_ended(queue):
+            while (left := self._began + RENEWAL * lease_seconds - monotonic()) > 0:
+                sleep(min(left, LOOK_EVERY))
+                self.progress()
         try:
             while self._store.sweep(queue, lease_seconds, self._name).recoveries:
                 pass
         finally:
             self._store.leave_sweep(queue, self._name)
+
+    def _has_ended(self, queue: str) -> bool:
+        """Whether the lease of a consumer has."""
+        glance = Look(self._store).glance(queue)
+        return any(end <= glance.now_ms for _, _, end in glance.consumers.values())
+
+    def _uptime(self) -> float:
+        """For how many seconds the server runs, as far as this user may know."""
+        try:
+            return self._store.client.info('server')['uptime_in_seconds']
+        except NoPermissionError:
+            return inf
 
     def _look(self, report: Moved) -> dict[str, int]:
         """Returns how many tasks there are to move, by where they are."""

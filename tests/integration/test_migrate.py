@@ -12,11 +12,14 @@ from contextlib import contextmanager
 from uuid import uuid4
 
 import pytest
+from celery import Celery
 from kombu import Connection
 from kombu.pidbox import Mailbox
 from kombu.utils.uuid import uuid
 
-from celery_qos import keys
+import celery_qos
+from celery_qos import QoS, keys
+from celery_qos.migrate import Back, Moved, Stock
 
 from ..until import until
 from .ledger import Ledger
@@ -194,6 +197,34 @@ def test_killed_there_and_back_it_loses_and_doubles_nothing(server, redis, entri
     left = {key.decode() for client in (redis, old) for key in client.scan_iter('*qos-migrate:*')}
     assert {key for key in left if ':came:' not in key} == set()
     assert all(client.ttl(key) > 0 for client in (redis, old) for key in client.scan_iter('*:came:*'))
+
+
+def moved_back(server, lease_seconds, progress=lambda: None):
+    with Celery('back', broker=server.url('qos'), set_as_current=False) as app:
+        celery_qos.setup(app, QoS(lease_seconds=lease_seconds))
+        with Stock(app) as stock, app.pool.acquire(block=True) as connection:
+            back, report = Back(stock, connection.default_channel), Moved('celery', 'celery')
+            back.progress = progress
+            back.move(report)
+            return report
+
+
+def test_who_lives_keeps_its_tasks_though_redis_was_away_for_longer_than_its_lease(server, store):
+    for mark in 'one', 'two':
+        store.lease('celery', 'w', 2, 60)
+        fields = {'number': '1', 'tenant': 'a', 'body': '', 'headers': '{}', 'properties': '{}'}
+        store.enqueue('celery', 'a', 0, {**fields, 'mark': mark})
+    assert len(store.take(['celery'], 'w', 2)) == 2
+    leases = keys.leases(store.namespace('celery'))
+    store.client.zadd(leases, {'w': 1000})
+    report = moved_back(server, 24 * 3600)      # the server has just begun
+    assert (report.held, report.holders, report.moved) == (2, {'w': 0.0}, 0)
+    until(lambda: store.client.info()['uptime_in_seconds'] >= 1)
+    report = moved_back(server, 1, lambda: store.lease('celery', 'w', 2, 60))
+    assert (report.held, report.moved) == (2, 0)
+    store.client.zadd(leases, {'w': 1000})
+    report = moved_back(server, 1)
+    assert (report.held, report.moved, store.client.llen('celery')) == (0, 2, 2)
 
 
 def test_what_is_no_task_stays_and_is_told(server, redis):
