@@ -15,7 +15,8 @@ from redis.exceptions import NoPermissionError
 from ..look import Look
 from ..store import Delivery, Store
 from ..transport import Channel
-from .forward import ferry_between, staging
+from .ferry import Ferry
+from .forward import ferry_between, staging, under_way
 from .message import message_of
 from .report import Moved, Progress
 from .stock import Stock
@@ -48,6 +49,8 @@ class Back:
         self.progress: Progress = lambda: None
         self._same: Optional[bool] = None
         self._began = monotonic()
+        #: One for each list, in their order, where the stock deployment is elsewhere.
+        self._ferries: list[Ferry] = []
         self._name = f'migrate.{socket.gethostname()}.{os.getpid()}.{uuid4().hex[:8]}'
 
     @property
@@ -59,7 +62,7 @@ class Back:
     def count(self, queue: str, to: str) -> Moved:
         """What `move` would do. Nothing is written."""
         report = Moved(queue, to)
-        report.found = {name: count for name, count in self._look(report).items() if count > 0}
+        self._find(report)
         report.left = 0
         return report
 
@@ -68,25 +71,31 @@ class Back:
         queue = report.queue
         self._channel.declare(queue)
         self._take_over(queue)
-        report.found = {name: count for name, count in self._look(report).items() if count > 0}
+        self._find(report)
         lists = self._stock.lists(report.to)
         targets = list(lists.values())
+        self._ferries = []
         if not self.same_database:
-            for key in lists.values():
-                # Some may be on their way here.
-                ferry_between(self._stock, key, self._store, staging(self._stock, key)).finish()
             targets = [staging(self._stock, key) for key in targets]
-        try:
-            self._move_waiting(report, list(lists), targets)
-            self._move_delayed(report, list(lists), targets)
-        finally:
-            self._store.release(queue, self._name)
-            self._look(report)
-        if not self.same_database:
             for key, target in zip(lists.values(), targets):
-                ferry = ferry_between(self._store, target, self._stock, key)
-                while ferry.carry():
-                    pass
+                # Some may be on their way here.
+                ferry_between(self._stock, key, self._store, target).finish()
+                self._ferries.append(ferry_between(self._store, target, self._stock, key))
+        try:
+            try:
+                self._move_waiting(report, list(lists), targets)
+                self._move_delayed(report, list(lists), targets)
+            finally:
+                self._store.release(queue, self._name)
+            for ferry in self._ferries:
+                while carried := ferry.carry():
+                    report.moved += carried
+                    self.progress()
+        finally:
+            self._look(report)
+
+    def _find(self, report: Moved) -> None:
+        report.found = {name: count for name, count in self._look(report).items() if count > 0}
 
     def _take_over(self, queue: str) -> None:
         """What workers held whose leases have ended, as the sweep of another worker would.
@@ -127,8 +136,14 @@ class Back:
         report.dead, report.cancelled = glance.dead, self._store.count_cancelled(report.queue)
         found = {'about to be delivered': glance.egress - report.held, 'waiting': glance.waiting,
                  'delayed': glance.delayed}
+        if under_way := self._under_way(report.to):
+            found['under way'] = under_way
         report.left = sum(found.values())
         return found
+
+    def _under_way(self, to: str) -> int:
+        return 0 if self.same_database else sum(
+            under_way(self._stock, self._store, key) for key in self._stock.lists(to).values())
 
     def _move_waiting(self, report: Moved, steps: list[int], targets: list[str]) -> None:
         queue, blanks, size, more = report.queue, 0, MOST, True
@@ -139,7 +154,7 @@ class Back:
             # With no slots of its own, what waits in egress is asked for until there is none.
             more = more or bool(claimed)
             if claimed:
-                report.moved += self._leave(report, steps, targets, [
+                self._leave(report, steps, targets, [
                     ('egress', each.entry_id, each) for each in claimed])
 
     def _move_delayed(self, report: Moved, steps: list[int], targets: list[str]) -> None:
@@ -147,9 +162,8 @@ class Back:
         after: tuple[str, Union[int, str]] = ('', '')
         while page := store.delayed(queue, after, MOST):
             after = page[-1].place, page[-1].due_ms
-            moved = self._leave(report, steps, targets, [
+            report.delayed += self._leave(report, steps, targets, [
                 ('delayed', each.place, Delivery(queue, each.place, each.fields)) for each in page])
-            report.moved, report.delayed = report.moved + moved, report.delayed + moved
 
     def _leave(self, report: Moved, steps: list[int], targets: list[str],
                tasks: Iterable[tuple[str, str, Delivery]]) -> int:
@@ -167,5 +181,10 @@ class Back:
         lease_seconds = self._channel.config.of(queue).lease_seconds
         moved = self._store.leave(queue, self._name, lease_seconds, targets, moves) if moves else 0
         self._store.bury(queue, [name for kind, name in bad if kind == 'egress'], 'malformed: it is no message')
+        if self._ferries:
+            # It has moved when it is there.
+            report.moved += sum(self._ferries[number].carry() for number in {target for _, _, target, _ in moves})
+        else:
+            report.moved += moved
         self.progress()
         return moved

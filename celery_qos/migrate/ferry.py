@@ -43,9 +43,9 @@ class Ferry:
         script('ferry_drop')(self._origin, self._keys[1:], name, number)
         return len(entries)
 
-    def __len__(self) -> int:
-        """How many entries there are at its origin, under way, and at its end."""
-        return sum(self._origin.llen(key) for key in self._keys[:2]) + self._other.llen(self._target)
+    def under_way(self) -> int:
+        """How many entries were sent, and are not known to have come in."""
+        return self._origin.llen(self._keys[1])
 
     def finish(self) -> None:
         """Only what is under way."""

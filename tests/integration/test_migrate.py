@@ -199,10 +199,10 @@ def test_killed_there_and_back_it_loses_and_doubles_nothing(server, redis, entri
     assert all(client.ttl(key) > 0 for client in (redis, old) for key in client.scan_iter('*:came:*'))
 
 
-def moved_back(server, lease_seconds, progress=lambda: None):
+def moved_back(server, lease_seconds, progress=lambda: None, to=None):
     with Celery('back', broker=server.url('qos'), set_as_current=False) as app:
         celery_qos.setup(app, QoS(lease_seconds=lease_seconds))
-        with Stock(app) as stock, app.pool.acquire(block=True) as connection:
+        with Stock(app, to) as stock, app.pool.acquire(block=True) as connection:
             back, report = Back(stock, connection.default_channel), Moved('celery', 'celery')
             back.progress = progress
             back.move(report)
@@ -225,6 +225,17 @@ def test_who_lives_keeps_its_tasks_though_redis_was_away_for_longer_than_its_lea
     store.client.zadd(leases, {'w': 1000})
     report = moved_back(server, 1)
     assert (report.held, report.moved, store.client.llen('celery')) == (0, 2, 2)
+
+
+def test_what_is_on_its_way_between_two_servers_is_counted(server, redis, entries):
+    old, url = server.client(db=3), server.url('redis', 3)
+    entries(old, 5)
+    for _ in range(3):
+        redis.lpush('qos-migrate:celery', old.rpop('celery'))
+    found = Migration(server).run('--dry-run', '--from', url)
+    assert (found['found'], sum(found['tenants'].values())) == ({'priority 0': 2, 'under way': 3}, 5)
+    report = moved_back(server, 60, to=url)
+    assert (report.found, report.moved, report.left, old.llen('celery')) == ({'under way': 3}, 3, 0, 5)
 
 
 def test_what_is_no_task_stays_and_is_told(server, redis):
