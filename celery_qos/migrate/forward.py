@@ -190,7 +190,7 @@ class Forward:
                 problem = self._tenants.stamp(message)
                 if report.to != report.queue:
                     readdress(message, report.to)
-                publication = self._channel.publisher.publication(report.to, message, step)
+                publication = self._channel.publisher.publication(report.to, message, step, own=False)
             except (ValueError, QoSError) as exc:
                 self._note_malformed(report, key, entry, exc)
                 bad += 1
