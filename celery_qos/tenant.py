@@ -21,7 +21,8 @@ from .checks import sub_queue_name
 from .errors import ConfigError, QoSError, TenantKeyError
 from .path import keys_of, path_of
 
-__all__ = ('install', 'of_message', 'sub_queue_of', 'is_in_call', 'of_call', 'sub_queue_of_task')
+__all__ = ('install', 'of_message', 'sub_queue_of', 'is_in_call', 'of_call', 'sub_queue_of_task',
+           'keep_for_retries')
 
 HEADER = 'tenant'
 SUB_QUEUE = 'sub_queue'
@@ -128,12 +129,12 @@ def stamp(sender: str, headers: dict, properties: dict, body: Any, **kwargs: Any
             headers.pop(header, None)
         else:
             headers[header] = value
-            _keep_for_retries(headers, header, value)
+            keep_for_retries(headers, header, value)
     # Of the delivery that a retry took it from.
     headers.pop('redelivered', None)
 
 
-def _keep_for_retries(headers: dict, header: str, value: Any) -> None:
+def keep_for_retries(headers: dict, header: str, value: Any) -> None:
     """Where headers have headers inside (Sentry sees to that), a task knows those alone, and its retries bear them."""
     inner = headers.get('headers')
     if isinstance(inner, dict):

@@ -134,6 +134,19 @@ def test_the_header_comes_before_the_arguments(app):
     assert found(app, [[['acme', 'alice']], {}, {}]) == (['acme', 'alice'], None)
 
 
+def test_headers_inside_the_headers_say_the_same(app):
+    """As Sentry has them: a retry bears those alone."""
+    def inner(inside, tenants):
+        message = parse(dumps(stock_message(b'[[], {}, {}]', {'task': 'high', 'headers': inside})).encode())
+        tenants.stamp(message)
+        return message['headers']['headers']
+    stale = {'tenant': 'stale', 'sentry-trace': 'x'}
+    assert inner(stale, Tenants(app, always='acme')) == {
+        'tenant': 'acme', 'sub_queue': 'high', 'sentry-trace': 'x'}
+    assert inner(stale, Tenants(app)) == {'sub_queue': 'high', 'sentry-trace': 'x'}
+    assert inner(None, Tenants(app, 'acme')) is None
+
+
 def test_a_callable_a_chord_and_the_first_protocol_work(app):
     assert found(app, [[{'id': 5}], {}, {}], {'task': 'call'}) == ('5', None)
     unlock = [['g', {'task': 'x', 'options': {'tenant': 'acme'}}], {}, {}]
