@@ -123,6 +123,18 @@ class Forward:
             if queue in self._stock.queues_of(exchange, routing_key):
                 yield tag, message
 
+    def note_others(self, reports: list[Moved]) -> None:
+        """Have the first of all reports tell what else is not acknowledged: of other queues, and what is no task."""
+        first, queues = reports[0], {report.queue for report in reports}
+        for _, entry in self._stock.unacked():
+            try:
+                _, exchange, routing_key = parse_unacked(entry)
+            except ValueError as exc:
+                self._note_malformed(first, 'unacked', entry, exc)
+                first.malformed += 1
+            else:
+                first.of_others += queues.isdisjoint(self._stock.queues_of(exchange, routing_key))
+
     def _restore(self, report: Moved) -> None:
         some: list[tuple[bytes, dict[str, Any]]] = []
         for each in self._unacked_of(report.queue):
@@ -167,7 +179,8 @@ class Forward:
                 left, passed = left - done, passed + done
                 self.progress()
                 if skip > MOST_MALFORMED:
-                    report.note(f'{key!r}: more than {MOST_MALFORMED} entries are no tasks; is it a queue of Celery?')
+                    report.note(f'{key!r}: more than {MOST_MALFORMED} entries are no tasks; is it a queue of Celery?',
+                                first=True)
                     break
             malformed = skip
             left -= skip

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import pytest
 from celery import Celery
-from kombu import Connection
+from kombu import Connection, Exchange, Queue
 from kombu.pidbox import Mailbox
 from kombu.utils.uuid import uuid
 
@@ -252,6 +252,24 @@ def test_what_is_no_task_stays_and_is_told(server, redis):
     assert redis.lrange('celery', 0, -1) == [b'{"body": 1}', b'garbage']
     (entry,) = redis.xrange(keys.tenant_stream(keys.namespace('other'), 'backlog'))
     assert json.loads(entry[1][b'properties'])['delivery_info'] == {'exchange': '', 'routing_key': 'other'}
+
+
+def test_what_is_not_acknowledged_of_other_queues_is_told(server, redis):
+    with Celery('stock', broker=server.url('redis'), set_as_current=False) as stock:
+        stock.conf.task_queues = [Queue('emails', Exchange('mails', type='topic'), routing_key='mail.#')]
+        stock.send_task('job', exchange='mails', routing_key='mail.urgent', queue='emails')
+    message = json.loads(redis.rpop('emails'))
+    for tag, entry in ('t', json.dumps([message, 'mails', 'mail.urgent'])), ('x', 'garbage'):
+        redis.hset('unacked', tag, entry)
+        redis.zadd('unacked_index', {tag: 1})
+    migration = Migration(server)
+
+    report = migration.run('--unacked', code=1)
+    assert (report['of_others'], report['malformed'], report['moved']) == (1, 1, 0)
+    # The app does not know the exchange.
+    report = migration.run('--unacked', '--queue', 'emails', code=1)
+    assert (report['of_others'], report['malformed'], report['moved']) == (0, 1, 1)
+    assert redis.hkeys('unacked') == [b'x']
 
 
 def test_a_stock_client_gets_the_answers_of_our_workers_and_ours_those_of_stock_ones(server, redis):

@@ -17,6 +17,7 @@ from celery_qos.codec import encode
 from celery_qos.commands.migrate import command
 from celery_qos.errors import ConfigError, TenantKeyError
 from celery_qos.migrate.message import message_of, parse, parse_unacked, task_id_of
+from celery_qos.migrate.report import MOST_NOTED, Moved
 from celery_qos.migrate.stock import connection_to, stock_url
 from celery_qos.migrate.tenants import Tenants
 from celery_qos.store import Delivery
@@ -208,3 +209,11 @@ def test_tls_is_spoken_and_verified_as_by_the_app_itself():
 def test_the_stock_deployment_is_on_redis():
     with pytest.raises(ConfigError, match='must begin with redis://'):
         connection_to(Celery('shop', set_as_current=False), 'amqp://')
+
+
+def test_the_note_that_matters_most_comes_first():
+    report = Moved('celery', 'celery')
+    for number in range(MOST_NOTED + 2):
+        report.note(f'{number}')
+    report.note('all', first=True)
+    assert report.notes == ['all', *map(str, range(MOST_NOTED - 1))]
