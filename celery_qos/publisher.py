@@ -88,14 +88,18 @@ class Publisher:
         if items.refusal is not None:
             raise items.refusal
 
-    def publication(self, queue: str, message: dict[str, Any], priority: int) -> Publication:
+    def publication(self, queue: str, message: dict[str, Any], priority: int, own: bool = True) -> Publication:
         """What is enqueued of a message.
+
+        Arguments:
+            own: this process publishes it, so that `current_tenant` may say whose it is.
 
         Raises:
             QoSError: its tenant, or its sub-queue, cannot be one.
         """
         headers, properties = message.get('headers') or {}, message['properties']
-        key, sub_queue = tenant.of_message(message, self._channel.current_tenant), tenant.sub_queue_of(message)
+        key = tenant.of_message(message, self._channel.current_tenant if own else None)
+        sub_queue = tenant.sub_queue_of(message)
         options = self._channel.config.of(queue)
         # A retry was admitted before: refused now, it would be lost.
         retries = headers.get('retries')

@@ -81,8 +81,10 @@ def command(session: Session, back: bool, origin: Optional[str], target: Optiona
             reports = [Moved(queue, to_queue or queue) for queue in queues]
             with session.progress('moved') as progress:
                 _move(mover, reports, follow, progress)
+        if isinstance(mover, Forward) and reports and (unacked or dry_run):
+            mover.note_others(reports)
     session.emit(reports, lambda: _show(session, reports, back, dry_run))
-    wrong = any(report.left or report.malformed for report in reports)
+    wrong = any(report.left or report.malformed or report.of_others for report in reports)
     return NOT_FOUND if wrong and not dry_run and not follow else 0
 
 
@@ -132,6 +134,8 @@ def _move(mover: Union[Forward, Back], reports: list[Moved], follow: bool, progr
 def _show(session: Session, reports: list[Moved], back: bool, dry_run: bool) -> None:
     for report in reports:
         click.echo(_line(report, back, dry_run))
+        if report.of_others:
+            click.echo(f'  {report.of_others:,} in `unacked` belong to no queue of these; name them by --queue')
         for note in report.notes:
             click.echo(f'  {clean(note)}')
         if report.holders:

@@ -22,6 +22,8 @@ class Account(NamedTuple):
     tasks: int
     #: It has tasks, and will have no turn.
     lost: bool = False
+    #: Others are inside; None where that is not known. Only of a tenant without tasks of its own.
+    inside: Optional[bool] = False
 
 
 class Totals(NamedTuple):
@@ -48,12 +50,12 @@ class Audit:
     def tenants(self, ids: Sequence[str]) -> list[Account]:
         """Of each of these tenants, by id, few enough for one call."""
         found = self._run('audit', 'mend' if self._mend else 'look', *map(to_bytes, ids))
-        return [Account(id, noted if noted >= 0 else None, tasks, bool(lost))
-                for id, (noted, tasks, lost) in zip(ids, found)]
+        return [Account(id, noted if noted >= 0 else None, tasks, bool(lost), None if inside < 0 else bool(inside))
+                for id, (noted, tasks, lost, inside) in zip(ids, found)]
 
-    def forget(self, accounts: Iterable[Account]) -> None:
-        """Delete these accounts of tenants without tasks, unless they have changed since."""
-        self._run('audit', 'forget', *[part for each in accounts for part in (to_bytes(each.id), each.noted)])
+    def forget(self, accounts: Iterable[Account]) -> int:
+        """Delete these accounts of tenants without tasks, unless they have changed since; returns how many went."""
+        return self._run('audit', 'forget', *[part for each in accounts for part in (to_bytes(each.id), each.noted)])
 
     def totals(self, most: int) -> Totals:
         """The accounts that are sums of others, where there are not more than `most`, and the number of slots."""

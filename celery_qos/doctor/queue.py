@@ -97,8 +97,10 @@ def leases(patient: Patient) -> Iterator[Finding]:
         return
     for name in unleased:
         if patient.fix:
-            reads.grant_lease(patient.store, patient.queue, name, 1.0)
-            yield mended(f'consumer {name} had slots and no lease: it has one that ends, and the sweep takes them back')
+            # A worker that lives renews it long before it ends.
+            reads.grant_lease(patient.store, patient.queue, name, patient.qos.lease_seconds)
+            yield mended(f'consumer {name} had slots and no lease: it has one; where it is dead, that ends, and the sweep '
+                         'takes them back')
         else:
             yield bad(f'consumer {name} has slots and no lease: they count as free, and nobody takes them back',
                       'celery qos doctor --fix', mends=True)
@@ -124,7 +126,8 @@ def _swept(patient: Patient, text: str, done: str) -> Finding:
     if not patient.fix or fresh:
         return bad(text, 'start a worker for this queue, or: celery qos doctor --fix', mends=True)
     for _ in range(10_000):
-        sweep = patient.store.sweep(patient.queue, 1.0, 'doctor')
+        # Consumers without a lease are given one as long, too.
+        sweep = patient.store.sweep(patient.queue, patient.qos.lease_seconds, 'doctor')
         if not sweep.holds or not sweep.moved and all(each.done for each in sweep.recoveries):
             break
     patient.store.leave_sweep(patient.queue, 'doctor')

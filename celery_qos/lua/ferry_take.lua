@@ -1,7 +1,6 @@
 -- The next entries of a list that goes to another server: the same ones until they are dropped.
 -- KEYS: the list, the entries under way, their number. ARGV: how many at most, a name for the ferry where it has none.
--- Returns {name, number, entry...}, the oldest first; {name, '0'} where none are left, and the name ends; nothing where
--- it has none.
+-- Returns {name, number, entry...}, the oldest first; {name, '0'} where none are left; nothing where it has no name.
 local MOST_BYTES = 2 ^ 20
 if redis.call('EXISTS', KEYS[2]) == 0 then
   local count, bytes = 0, 0
@@ -12,7 +11,6 @@ if redis.call('EXISTS', KEYS[2]) == 0 then
   end
   if redis.call('EXISTS', KEYS[2]) == 0 then
     local name = redis.call('HGET', KEYS[3], 'name')
-    redis.call('DEL', KEYS[3])
     return name and {name, '0'} or {}
   end
   redis.call('HSETNX', KEYS[3], 'name', ARGV[2])

@@ -6,6 +6,7 @@ ferry the same list at a time do no harm either.
 """
 from __future__ import annotations
 
+from typing import Any
 from uuid import uuid4
 
 from redis import Redis
@@ -35,19 +36,29 @@ class Ferry:
         if not reply:
             return 0
         name, number, *entries = reply
-        came = self._came + name.decode()
         if not entries:
-            self._other.expire(came, REMEMBERED)
+            self._end(name)
             return 0
-        script('ferry_put')(self._other, [self._target, came], number, *entries)
+        script('ferry_put')(self._other, [self._target, self._came_as(name)], number, *entries)
         script('ferry_drop')(self._origin, self._keys[1:], name, number)
         return len(entries)
 
-    def __len__(self) -> int:
-        """How many entries there are at its origin, under way, and at its end."""
-        return sum(self._origin.llen(key) for key in self._keys[:2]) + self._other.llen(self._target)
+    def under_way(self) -> int:
+        """How many entries were sent, and are not known to have come in."""
+        return self._origin.llen(self._keys[1])
 
     def finish(self) -> None:
         """Only what is under way."""
-        if self._origin.exists(self._keys[1]):
+        if self.under_way():
             self.carry()
+        name: Any = self._origin.hget(self._keys[2], 'name')
+        if name:
+            self._end(name)
+
+    def _end(self, name: bytes) -> None:
+        """All came in. Killed in between, the next ferry does it again."""
+        self._other.expire(self._came_as(name), REMEMBERED)
+        script('ferry_end')(self._origin, self._keys[1:], name)
+
+    def _came_as(self, name: bytes) -> str:
+        return self._came + name.decode()

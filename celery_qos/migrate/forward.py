@@ -58,8 +58,8 @@ class Forward:
         report = Moved(queue, to, tenants={})
         self._look(report)
         tenants: Counter[str] = Counter()
-        for key in self._stock.lists(queue).values():
-            entries: Any = self._stock.client.lrange(key, -SAMPLE, -1)
+        for key, client, name in self._lists(queue):
+            entries: Any = client.lrange(name, -SAMPLE, -1)
             for entry in entries:
                 try:
                     message = parse(entry)
@@ -85,22 +85,31 @@ class Forward:
         try:
             for step, key in self._stock.lists(queue).items():
                 if self.same_database:
-                    self._empty(report, key, step, None)
+                    self._empty(report, key, step)
                 else:
                     there = staging(self._stock, key)
                     # Some may be on their way back.
                     ferry_between(self._store, there, self._stock, key).finish()
-                    self._empty(report, there, step, self._ferry(key))
+                    self._empty(report, key, step, there)
         finally:
-            report.left = sum(self._stock.client.llen(key) if self.same_database else len(self._ferry(key))
-                              for key in self._stock.lists(queue).values()) - report.malformed
+            report.left = sum(self._left(key) for key in self._stock.lists(queue).values()) - report.malformed
 
-    def _ferry(self, key: str) -> Ferry:
-        return ferry_between(self._stock, key, self._store, staging(self._stock, key))
+    def _lists(self, queue: str) -> Iterable[tuple[str, Any, str]]:
+        """Key of each list; then, of it and of what came of it so far, the client and the key."""
+        for key in self._stock.lists(queue).values():
+            yield key, self._stock.client, key
+            if not self.same_database:
+                yield key, self._store.client, staging(self._stock, key)
+
+    def _left(self, key: str) -> int:
+        return self._stock.client.llen(key) + (0 if self.same_database else under_way(self._stock, self._store, key))
 
     def _look(self, report: Moved) -> None:
         report.found = {f'priority {step}': count
                         for step, count in self._stock.lengths(report.queue).items() if count}
+        if not self.same_database and (count := sum(
+                under_way(self._stock, self._store, key) for key in self._stock.lists(report.queue).values())):
+            report.found['under way'] = count
 
     # -- what is not acknowledged
 
@@ -114,6 +123,18 @@ class Forward:
             if queue in self._stock.queues_of(exchange, routing_key):
                 yield tag, message
 
+    def note_others(self, reports: list[Moved]) -> None:
+        """Have the first of all reports tell what else is not acknowledged: of other queues, and what is no task."""
+        first, queues = reports[0], {report.queue for report in reports}
+        for _, entry in self._stock.unacked():
+            try:
+                _, exchange, routing_key = parse_unacked(entry)
+            except ValueError as exc:
+                self._note_malformed(first, 'unacked', entry, exc)
+                first.malformed += 1
+            else:
+                first.of_others += queues.isdisjoint(self._stock.queues_of(exchange, routing_key))
+
     def _restore(self, report: Moved) -> None:
         some: list[tuple[bytes, dict[str, Any]]] = []
         for each in self._unacked_of(report.queue):
@@ -125,9 +146,15 @@ class Forward:
 
     # -- what waits
 
-    def _empty(self, report: Moved, key: str, step: int, ferry: Optional[Ferry]) -> None:
-        """Move what is in the list, as many as there were when it began: what is published meanwhile comes later."""
-        left = len(ferry) if ferry is not None else self._stock.client.llen(key)
+    def _empty(self, report: Moved, key: str, step: int, there: Optional[str] = None) -> None:
+        """Move what is in the list, as many as there were when it began: what is published meanwhile comes later.
+
+        Arguments:
+            there: where it is ferried first, if it is.
+        """
+        left, ferry = self._left(key), None
+        if there is not None:
+            ferry, key = ferry_between(self._stock, key, self._store, there), there
         malformed, passed, size = 0, -1, MOST
         while left > 0 and passed:
             passed = skip = 0
@@ -152,7 +179,8 @@ class Forward:
                 left, passed = left - done, passed + done
                 self.progress()
                 if skip > MOST_MALFORMED:
-                    report.note(f'{key!r}: more than {MOST_MALFORMED} entries are no tasks; is it a queue of Celery?')
+                    report.note(f'{key!r}: more than {MOST_MALFORMED} entries are no tasks; is it a queue of Celery?',
+                                first=True)
                     break
             malformed = skip
             left -= skip
@@ -175,7 +203,7 @@ class Forward:
                 problem = self._tenants.stamp(message)
                 if report.to != report.queue:
                     readdress(message, report.to)
-                publication = self._channel.publisher.publication(report.to, message, step)
+                publication = self._channel.publisher.publication(report.to, message, step, own=False)
             except (ValueError, QoSError) as exc:
                 self._note_malformed(report, key, entry, exc)
                 bad += 1
@@ -216,3 +244,10 @@ def staging(stock: Stock, key: str) -> str:
 
 def ferry_between(origin: Any, source: str, other: Any, target: str) -> Ferry:
     return Ferry(origin.client, source, other.client, target, f'{origin.prefix}qos-migrate:')
+
+
+def under_way(stock: Stock, store: Store, key: str) -> int:
+    """How many tasks were taken from a stock list and are not in their streams yet, or the other way round."""
+    there = staging(stock, key)
+    ferries = ferry_between(stock, key, store, there), ferry_between(store, there, stock, key)
+    return store.client.llen(there) + sum(ferry.under_way() for ferry in ferries)

@@ -35,6 +35,9 @@ class Moved:
     taken: int = 0
     #: Entries that are no tasks; they stay.
     malformed: int = 0
+    #: What stock workers have not acknowledged that belongs to no queue of this migration; it stays. The first report
+    #: tells of all.
+    of_others: int = 0
     #: What other workers hold and have not acknowledged; it stays.
     held: int = 0
     #: Of those workers whose leases are known: in how many seconds they end, unless they are renewed.
@@ -55,6 +58,8 @@ class Moved:
         """About as many as will have moved."""
         return max(self.moved, sum(self.found.values()) + self.unacked)
 
-    def note(self, text: str) -> None:
-        if len(self.notes) < MOST_NOTED and text not in self.notes:
-            self.notes.append(text)
+    def note(self, text: str, first: bool = False) -> None:
+        """Tell of a problem; where it is the `first`, whatever else there is to tell."""
+        if text not in self.notes:
+            self.notes.insert(0 if first else len(self.notes), text)
+            del self.notes[MOST_NOTED:]

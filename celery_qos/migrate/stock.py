@@ -121,11 +121,14 @@ class Stock:
         """Where its workers put back what was published so."""
         if not exchange:
             return [routing_key]
-        try:
-            found = self.channel.typeof(exchange).lookup(
-                self.channel.get_table(exchange), exchange, routing_key, None)
-        except KeyError:
-            return []
+        channel, table = self.channel, self.channel.get_table(exchange)
+        if exchange in channel.state.exchanges:
+            found = channel.typeof(exchange).lookup(table, exchange, routing_key, None)
+        else:
+            # The app does not know it: its bindings tell of which type it is.
+            topics = [row for row in table if {'#', '*'} & set(row[0]) and row[1]]
+            found = {queue for name, rows in (('direct', set(table) - set(topics)), ('topic', topics))
+                     for queue in channel.exchange_types[name].lookup(rows, exchange, routing_key, None)}
         return [queue for queue in found if queue]
 
     def restore(self, queue: str, tagged: Iterable[tuple[bytes, dict[str, Any]]]) -> int:

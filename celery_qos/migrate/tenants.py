@@ -49,12 +49,8 @@ class Tenants:
             except Exception as exc:
                 problem = f'the body cannot be read: {exc!r}'
         path = self._otherwise if path is None else path
-        message['properties'].pop(tenant.HEADER, None)
-        if path:
-            keys = keys_of(path)
-            message['headers'][tenant.HEADER] = keys if len(keys) > 1 else keys[0]
-        else:
-            message['headers'].pop(tenant.HEADER, None)
+        keys = keys_of(path) if path else []
+        _put(message, tenant.HEADER, keys if len(keys) > 1 else keys[0] if keys else None)
         self._name_sub_queue(message)
         return problem
 
@@ -62,12 +58,11 @@ class Tenants:
         headers = message['headers']
         try:
             if not tenant.sub_queue_of(message) and (named := tenant.sub_queue_of_task(headers.get('task', ''))):
-                headers[tenant.SUB_QUEUE] = named
+                _put(message, tenant.SUB_QUEUE, named)
                 tenant.sub_queue_of(message)
         except QoSError:
             # It goes to where tasks go that name none.
-            headers.pop(tenant.SUB_QUEUE, None)
-            message['properties'].pop(tenant.SUB_QUEUE, None)
+            _put(message, tenant.SUB_QUEUE, None)
 
     def _of_call(self, message: dict[str, Any]) -> Optional[str]:
         name = message['headers'].get('task')
@@ -83,3 +78,16 @@ class Tenants:
         if compression:
             body = decompress(body, compression)
         return loads(body, message.get('content-type'), message.get('content-encoding'), accept=self._accept)
+
+
+def _put(message: dict[str, Any], header: str, value: Any) -> None:
+    """Have the message say so, and nothing else; where it has headers inside its headers, its retries too."""
+    headers = message['headers']
+    message['properties'].pop(header, None)
+    if value is not None:
+        headers[header] = value
+        tenant.keep_for_retries(headers, header, value)
+        return
+    headers.pop(header, None)
+    if isinstance(inner := headers.get('headers'), dict):
+        headers['headers'] = {name: each for name, each in inner.items() if name != header}

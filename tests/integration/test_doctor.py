@@ -11,7 +11,7 @@ from celery import Celery
 
 import celery_qos
 from celery_qos import QoS, SubQueue, Tenant, keys
-from celery_qos.doctor import Finding, accounts, examine
+from celery_qos.doctor import Finding, accounts, examine, reads
 from celery_qos.doctor.server import persistence
 from celery_qos.embedded import EmbeddedRedis
 
@@ -152,6 +152,22 @@ class TestQueue:
         store.client.zadd(keys.leases(NS), {'ghost': 1000})
         assert mended(found(app, fix=True)) == {'leases'} and not bad(found(app))
         assert store.size('celery') == 3 and not store.client.exists(keys.slots(NS), keys.delayed(NS))
+
+    def test_whoever_is_given_a_lease_has_the_time_to_renew_it(self, app, store):
+        for name in 'slots', 'task':
+            store.lease('celery', name, 1, 60)
+            store.enqueue('celery', 'a', 0, {'number': name})
+            assert store.take(['celery'], name, 1)
+        store.client.hdel(keys.slots(NS), 'task')
+        store.client.delete(keys.leases(NS))
+        store.enqueue('celery', 'b', 0, {'number': '2'}, task_id='t', due_ms=2 ** 42)
+        store.client.zadd(keys.delayed(NS), {store.client.zrange(keys.delayed(NS), 0, 0)[0]: 1000})
+        until(lambda: store.client.info()['uptime_in_seconds'] >= 2)
+        celery_qos.setup(app, QoS(lease_seconds=2))
+        began = reads.now(store) * 1000
+        assert mended(found(app, fix=True)) >= {'leases', 'overdue'}
+        leases = dict(store.client.zrange(keys.leases(NS), 0, -1, withscores=True))
+        assert leases.keys() == {b'slots', b'task'} and min(leases.values()) >= began + 1999
 
     def test_keys_of_another_type_and_of_another_program(self, app, redis):
         app.send_task('job')

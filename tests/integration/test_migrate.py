@@ -12,11 +12,14 @@ from contextlib import contextmanager
 from uuid import uuid4
 
 import pytest
-from kombu import Connection
+from celery import Celery
+from kombu import Connection, Exchange, Queue
 from kombu.pidbox import Mailbox
 from kombu.utils.uuid import uuid
 
-from celery_qos import keys
+import celery_qos
+from celery_qos import QoS, keys
+from celery_qos.migrate import Back, Moved, Stock
 
 from ..until import until
 from .ledger import Ledger
@@ -196,6 +199,45 @@ def test_killed_there_and_back_it_loses_and_doubles_nothing(server, redis, entri
     assert all(client.ttl(key) > 0 for client in (redis, old) for key in client.scan_iter('*:came:*'))
 
 
+def moved_back(server, lease_seconds, progress=lambda: None, to=None):
+    with Celery('back', broker=server.url('qos'), set_as_current=False) as app:
+        celery_qos.setup(app, QoS(lease_seconds=lease_seconds))
+        with Stock(app, to) as stock, app.pool.acquire(block=True) as connection:
+            back, report = Back(stock, connection.default_channel), Moved('celery', 'celery')
+            back.progress = progress
+            back.move(report)
+            return report
+
+
+def test_who_lives_keeps_its_tasks_though_redis_was_away_for_longer_than_its_lease(server, store):
+    for mark in 'one', 'two':
+        store.lease('celery', 'w', 2, 60)
+        fields = {'number': '1', 'tenant': 'a', 'body': '', 'headers': '{}', 'properties': '{}'}
+        store.enqueue('celery', 'a', 0, {**fields, 'mark': mark})
+    assert len(store.take(['celery'], 'w', 2)) == 2
+    leases = keys.leases(store.namespace('celery'))
+    store.client.zadd(leases, {'w': 1000})
+    report = moved_back(server, 24 * 3600)      # the server has just begun
+    assert (report.held, report.holders, report.moved) == (2, {'w': 0.0}, 0)
+    until(lambda: store.client.info()['uptime_in_seconds'] >= 1)
+    report = moved_back(server, 1, lambda: store.lease('celery', 'w', 2, 60))
+    assert (report.held, report.moved) == (2, 0)
+    store.client.zadd(leases, {'w': 1000})
+    report = moved_back(server, 1)
+    assert (report.held, report.moved, store.client.llen('celery')) == (0, 2, 2)
+
+
+def test_what_is_on_its_way_between_two_servers_is_counted(server, redis, entries):
+    old, url = server.client(db=3), server.url('redis', 3)
+    entries(old, 5)
+    for _ in range(3):
+        redis.lpush('qos-migrate:celery', old.rpop('celery'))
+    found = Migration(server).run('--dry-run', '--from', url)
+    assert (found['found'], sum(found['tenants'].values())) == ({'priority 0': 2, 'under way': 3}, 5)
+    report = moved_back(server, 60, to=url)
+    assert (report.found, report.moved, report.left, old.llen('celery')) == ({'under way': 3}, 3, 0, 5)
+
+
 def test_what_is_no_task_stays_and_is_told(server, redis):
     stock = Ledger(server, scheme='redis')
     stock.send('a', 'one', task='nothing')
@@ -212,6 +254,24 @@ def test_what_is_no_task_stays_and_is_told(server, redis):
     assert json.loads(entry[1][b'properties'])['delivery_info'] == {'exchange': '', 'routing_key': 'other'}
 
 
+def test_what_is_not_acknowledged_of_other_queues_is_told(server, redis):
+    with Celery('stock', broker=server.url('redis'), set_as_current=False) as stock:
+        stock.conf.task_queues = [Queue('emails', Exchange('mails', type='topic'), routing_key='mail.#')]
+        stock.send_task('job', exchange='mails', routing_key='mail.urgent', queue='emails')
+    message = json.loads(redis.rpop('emails'))
+    for tag, entry in ('t', json.dumps([message, 'mails', 'mail.urgent'])), ('x', 'garbage'):
+        redis.hset('unacked', tag, entry)
+        redis.zadd('unacked_index', {tag: 1})
+    migration = Migration(server)
+
+    report = migration.run('--unacked', code=1)
+    assert (report['of_others'], report['malformed'], report['moved']) == (1, 1, 0)
+    # The app does not know the exchange.
+    report = migration.run('--unacked', '--queue', 'emails', code=1)
+    assert (report['of_others'], report['malformed'], report['moved']) == (0, 1, 1)
+    assert redis.hkeys('unacked') == [b'x']
+
+
 def test_a_stock_client_gets_the_answers_of_our_workers_and_ours_those_of_stock_ones(server, redis):
     urls = server.url('redis'), server.url('qos')
     for asks, answers in urls, urls[::-1]:
@@ -226,9 +286,11 @@ def test_a_stock_client_gets_the_answers_of_our_workers_and_ours_those_of_stock_
 
 def test_it_follows_what_old_producers_publish(server, redis):
     stock = Ledger(server, scheme='redis')
-    with Migration(server).started('--follow') as process:
-        for mark in 'one', 'two':
-            stock.send(mark, mark, task='nothing')
+    # Whose request this process serves is not whose their tasks are.
+    conf = {'broker_transport_options': {'qos': {'current_tenant': 'os:getcwd'}}}
+    with Migration(server, conf).started('--follow') as process:
+        for mark in 'one', '':
+            stock.send(mark, 'mark', task='nothing')
             until(lambda mark=mark: redis.exists(keys.tenant_stream(keys.namespace('celery'), mark)))
         os.kill(process.pid, signal.SIGINT)
         out, _ = process.communicate(timeout=20)

@@ -91,6 +91,24 @@ def test_an_account_of_nothing_is_forgotten_unless_it_has_changed(hand):
     assert not hand.redis.exists(keys.parked(hand.ns))
 
 
+def test_who_has_others_inside_that_limits_hold_is_not_forgotten(hand):
+    hand.configure(QoS(tenants={('a', 'x'): Tenant(paused=True)}))
+    hand.hire()
+    hand.put('a\x1fx', times=3)
+    assert not hand.redis.exists(keys.ready(hand.ns, ':a')) and hand.redis.zcard(keys.parked(hand.ns)) == 1
+    hand.redis.hset(keys.waiting(hand.ns), ':b', 3)
+    assert [each.inside for each in look(hand).tenants([':a', ':b'])] == [True, False]
+    accounts = [Account(':a', 3, 0), Account(':b', 3, 0)]
+    assert mend(hand).forget(accounts) == 1
+    assert hand.redis.hgetall(keys.waiting(hand.ns)) == {b':a': b'3', b':a\x1fx': b'3'}
+
+    hand.redis.hset(keys.waiting(hand.ns), mapping={f':{number}': 1 for number in range(1001)})
+    assert look(hand).tenants([':a'])[0].inside
+    hand.redis.zadd(keys.parked(hand.ns), {f':{number}': 1 for number in range(1001)})
+    assert look(hand).tenants([':a'])[0].inside is None
+    assert mend(hand).forget(accounts) == 0
+
+
 def test_counts_that_are_wrong(hand):
     hand.hire(slots=2)
     hand.put('a', times=5)

@@ -271,6 +271,7 @@ def test_a_ferry_that_is_killed_at_any_point_loses_and_doubles_nothing(server, r
             carry_all(ferry_of(server))
         assert [int(entry) for entry in there.lrange('there', 0, -1)] == list(range(9, -1, -1)), point
         assert redis.keys() == []
+        assert all(there.ttl(key) > 0 for key in there.keys('move:came:*')), point
     assert point > 15
 
 

@@ -17,6 +17,7 @@ from celery_qos.codec import encode
 from celery_qos.commands.migrate import command
 from celery_qos.errors import ConfigError, TenantKeyError
 from celery_qos.migrate.message import message_of, parse, parse_unacked, task_id_of
+from celery_qos.migrate.report import MOST_NOTED, Moved
 from celery_qos.migrate.stock import connection_to, stock_url
 from celery_qos.migrate.tenants import Tenants
 from celery_qos.store import Delivery
@@ -134,6 +135,19 @@ def test_the_header_comes_before_the_arguments(app):
     assert found(app, [[['acme', 'alice']], {}, {}]) == (['acme', 'alice'], None)
 
 
+def test_headers_inside_the_headers_say_the_same(app):
+    """As Sentry has them: a retry bears those alone."""
+    def inner(inside, tenants):
+        message = parse(dumps(stock_message(b'[[], {}, {}]', {'task': 'high', 'headers': inside})).encode())
+        tenants.stamp(message)
+        return message['headers']['headers']
+    stale = {'tenant': 'stale', 'sentry-trace': 'x'}
+    assert inner(stale, Tenants(app, always='acme')) == {
+        'tenant': 'acme', 'sub_queue': 'high', 'sentry-trace': 'x'}
+    assert inner(stale, Tenants(app)) == {'sub_queue': 'high', 'sentry-trace': 'x'}
+    assert inner(None, Tenants(app, 'acme')) is None
+
+
 def test_a_callable_a_chord_and_the_first_protocol_work(app):
     assert found(app, [[{'id': 5}], {}, {}], {'task': 'call'}) == ('5', None)
     unlock = [['g', {'task': 'x', 'options': {'tenant': 'acme'}}], {}, {}]
@@ -195,3 +209,11 @@ def test_tls_is_spoken_and_verified_as_by_the_app_itself():
 def test_the_stock_deployment_is_on_redis():
     with pytest.raises(ConfigError, match='must begin with redis://'):
         connection_to(Celery('shop', set_as_current=False), 'amqp://')
+
+
+def test_the_note_that_matters_most_comes_first():
+    report = Moved('celery', 'celery')
+    for number in range(MOST_NOTED + 2):
+        report.note(f'{number}')
+    report.note('all', first=True)
+    assert report.notes == ['all', *map(str, range(MOST_NOTED - 1))]
