@@ -99,8 +99,8 @@ def leases(patient: Patient) -> Iterator[Finding]:
         if patient.fix:
             # A worker that lives renews it long before it ends.
             reads.grant_lease(patient.store, patient.queue, name, patient.qos.lease_seconds)
-            yield mended(f'consumer {name} had slots and no lease: it has one; where it is dead, that ends, and the sweep '
-                         'takes them back')
+            yield mended(f'consumer {name} had slots and no lease: it has one; where it is dead, that ends, and the '
+                         'sweep takes them back')
         else:
             yield bad(f'consumer {name} has slots and no lease: they count as free, and nobody takes them back',
                       'celery qos doctor --fix', mends=True)
