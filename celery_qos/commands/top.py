@@ -17,7 +17,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from ..notices import reason
 from ..observe import SORTS, QueueStatus, TenantStatus
 from .session import Session, session_command
-from .table import has_rich, lines
+from .table import fitted, has_rich, lines
 from .view import TENANT_COLUMNS, status_data, status_lines, tenant_data, tenant_row
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ('command',)
 
+#: Columns that a narrow terminal goes without, the first one first.
+_SPARE = ('p99', 'p50', 'sub-queue', 'p95', 'entitled', 'weight', 'share', 'rate', 'oldest')
 #: What says that Redis is away, and may come back.
 _AWAY = (RedisConnectionError, RedisTimeoutError, KombuError, OSError)
 
@@ -37,12 +39,14 @@ class Picture(NamedTuple):
     def queue_lines(self) -> list[str]:
         return list(status_lines(self.status))
 
-    @property
-    def tenant_lines(self) -> list[str]:
-        """The header first; sub-queues only where there are some, as a terminal may be narrow."""
+    def tenant_lines(self, width: Optional[int] = None) -> list[str]:
+        """The header first; sub-queues only where there are some, and no line is longer than `width`."""
         rows, places = [tenant_row(each) for each in self.tenants], range(len(TENANT_COLUMNS))
         kept = [place for place in places if TENANT_COLUMNS[place].title != 'sub-queue' or self.status.sub_queues]
-        return list(lines([TENANT_COLUMNS[place] for place in kept], ([row[place] for place in kept] for row in rows)))
+        columns, cells = [TENANT_COLUMNS[place] for place in kept], [tuple(row[place] for place in kept) for row in rows]
+        if width is not None:
+            columns, cells = fitted(columns, cells, width, _SPARE)
+        return list(lines(columns, cells))
 
 
 @session_command(name='top', known_queue=True, short_help='The same, live.')
@@ -90,7 +94,7 @@ def _print(session: Session, look: Callable[[str], Picture], picture: Picture, s
         shown = picture
         session.emit({'status': status_data(shown.status), 'tenants': [tenant_data(each) for each in shown.tenants]},
                      lambda: click.echo('\n'.join([f'{datetime.now():%H:%M:%S}', *shown.queue_lines, '',
-                                                   *shown.tenant_lines, ''])))
+                                                   *(shown.tenant_lines() or ['none']), ''])))
 
 
 def _draw(look: Callable[[str], Picture], picture: Picture, sort: str, interval: float, count: Optional[int],
@@ -103,7 +107,7 @@ def _draw(look: Callable[[str], Picture], picture: Picture, sort: str, interval:
                                  auto_refresh=False) as live:
         number = 1
         while True:
-            live.update(_drawn(picture, SORTS[sorts], away), refresh=True)
+            live.update(_drawn(picture, SORTS[sorts], away, live.console.width), refresh=True)
             if number == count:
                 return
             key = typed(interval)
@@ -117,12 +121,12 @@ def _draw(look: Callable[[str], Picture], picture: Picture, sort: str, interval:
                 away = f'{datetime.now():%H:%M:%S} Redis does not answer, trying again: {reason(exc)}'
 
 
-def _drawn(picture: Picture, sort: str, away: str) -> Any:
+def _drawn(picture: Picture, sort: str, away: str, width: int) -> Any:
     from rich.console import Group
     from rich.text import Text
 
     queue, *rest = picture.queue_lines
-    header, *tenants = picture.tenant_lines or ['no tenants']
+    header, *tenants = picture.tenant_lines(width) or ['none']
     found = [Text(f'{queue}   {datetime.now():%H:%M:%S}, by {sort}; q ends, s sorts', style='bold'),
              *([Text(away, style='bold red')] if away else []), *map(Text, rest), Text(''),
              Text(header, style='dim'), *map(Text, tenants)]
