@@ -8,7 +8,7 @@ import click
 
 from ..doctor import Finding, examine
 from .last_line import LastLine
-from .session import NOT_FOUND, Session, session_command
+from .session import ALL_QUEUES, NOT_FOUND, Session, session_command
 
 __all__ = ('command',)
 
@@ -16,7 +16,7 @@ __all__ = ('command',)
 MARKS = {'ok': ('ok', 'green'), 'mended': ('mended', 'cyan'), 'warn': ('warning', 'yellow'), 'bad': ('bad', 'red')}
 
 
-@session_command(name='doctor')
+@session_command(name='doctor', queue_help=ALL_QUEUES)
 @click.option('--fix', is_flag=True, help='Mend what can be mended without a risk, while workers and producers run.')
 @click.option('--quiet', is_flag=True, help='Say nothing of what is well.')
 def command(session: Session, fix: bool, quiet: bool) -> int:

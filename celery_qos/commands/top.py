@@ -43,13 +43,14 @@ class Picture(NamedTuple):
         """The header first; sub-queues only where there are some, and no line is longer than `width`."""
         rows, places = [tenant_row(each) for each in self.tenants], range(len(TENANT_COLUMNS))
         kept = [place for place in places if TENANT_COLUMNS[place].title != 'sub-queue' or self.status.sub_queues]
-        columns, cells = [TENANT_COLUMNS[place] for place in kept], [tuple(row[place] for place in kept) for row in rows]
+        columns = [TENANT_COLUMNS[place] for place in kept]
+        cells = [tuple(row[place] for place in kept) for row in rows]
         if width is not None:
             columns, cells = fitted(columns, cells, width, _SPARE)
         return list(lines(columns, cells))
 
 
-@session_command(name='top', known_queue=True, short_help='The same, live.')
+@session_command(name='top', known_queue=True, short_help='The same, live.', json_help='Print a JSON document a line.')
 @click.option('--sort', type=click.Choice(SORTS), default='waiting', show_default=True, help='The most first.')
 @click.option('--top', metavar='N', type=click.IntRange(1), default=20, show_default=True, help='Show so many tenants.')
 @click.option('--interval', type=click.FloatRange(0.1), default=2.0, show_default=True,
@@ -94,7 +95,7 @@ def _print(session: Session, look: Callable[[str], Picture], picture: Picture, s
         shown = picture
         session.emit({'status': status_data(shown.status), 'tenants': [tenant_data(each) for each in shown.tenants]},
                      lambda: click.echo('\n'.join([f'{datetime.now():%H:%M:%S}', *shown.queue_lines, '',
-                                                   *(shown.tenant_lines() or ['none']), ''])))
+                                                   *(shown.tenant_lines() or ['none']), ''])), lines=True)
 
 
 def _draw(look: Callable[[str], Picture], picture: Picture, sort: str, interval: float, count: Optional[int],

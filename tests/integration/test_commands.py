@@ -75,7 +75,7 @@ class TestSet:
         publish(app)
         data = run(app, 'set', 'tenant', 'acme', 'weight=3', 'rate=100/m', 'capacity=unlimited', '--json', code=0).data
         assert data['set_at_run_time'] == ['capacity', 'rate', 'weight']
-        assert data['options'] == {**celery_qos.control(app).tenant('acme')}
+        assert data['options'] == {**celery_qos.control(app).tenant('acme'), 'rate': 1.666667}
         assert (data['options']['weight'], data['options']['capacity']) == (3, None)
         shown = run(app, 'set', 'tenant', 'acme', 'weight=none', code=0).out.splitlines()
         assert shown[0] == 'tenant acme, queue celery'
@@ -104,7 +104,8 @@ class TestSet:
         (['tenant', 'acme', 'wieght=3'], "did you mean 'weight'"), (['tenant', 'acme', 'weight'], 'is not NAME=VALUE'),
         (['tenant', 'acme', 'weight=1', 'weight=2'], 'given twice'), (['tenant', 'a\nb', 'weight=1'], 'printable'),
         (['tenant', 'acme', 'sub_queue=gold'], "'gold' is unknown"), (['sub-queue', 'gold', 'weight=1'], 'has none'),
-        (['queue', 'algorithm=fifo', '-Q', 'celary'], "queue: 'celary' is unknown"), (['qeue'], 'queue')])
+        (['queue', 'algorithm=fifo', '-Q', 'celary'], "queue: 'celary' is unknown"), (['qeue'], 'queue'),
+        (['tenant', 'acme', 'paused=maybe'], "paused: 'maybe' is neither yes nor no")])
     def test_what_cannot_be_is_refused(self, server, run, words, said):
         assert said in run(app_on(server), 'set', *words, code=2).err
         assert not celery_qos.control(app_on(server)).set_at_run_time('tenant', 'acme')
@@ -138,6 +139,7 @@ class TestPurge:
         publish(app, 'globex')
         ran = run(app, 'purge', 'acme', input='n\n', code=1)
         assert 'Delete 5 tasks of tenant acme?' in ran.err and 'nothing was done' in ran.err
+        assert 'nobody to ask: give --yes' in run(app, 'purge', 'acme', input='', code=2).err
         # Click before 8.2 echoes what was typed.
         ran = run(app, 'purge', 'alice', '--inside', 'acme', input='y\n', code=0)
         assert ran.out.endswith('tenant acme/alice: 2 tasks deleted\n')
@@ -254,6 +256,8 @@ def test_a_busy_queue_at_a_glance(server, run):
         run(ledger.app, 'tenants', '--match', 'nobody', code=1)
 
         assert run(ledger.app, 'top', '--json', code=0).data['tenants'][0]['tenant'] == 'acme'
+        lines = run(ledger.app, 'top', '--json', '--count', '2', '--interval', '0.1', code=0).out.splitlines()
+        assert [json.loads(line)['status']['queue'] for line in lines] == ['celery'] * 2
         pictures = run(ledger.app, 'top', '--count', '2', '--interval', '0.1', code=0).out
         assert pictures.count('queue celery: wrr') == pictures.count('\nacme ') == 2
 
@@ -263,6 +267,7 @@ def test_a_busy_queue_at_a_glance(server, run):
         delayed, = run(ledger.app, 'delayed', 'list', '--json').data
         assert run(ledger.app, 'why', delayed['task_id'], '--json', code=0).data['state'] == 'delayed'
         assert run(ledger.app, 'why', 'nobody', '--tenant', code=1).out.startswith("tenant 'nobody'")
+        assert run(ledger.app, 'why', '', code=1).out.startswith("tenant ''")
         run(ledger.app, 'why', 'a', '--inside', 'b', '--task', code=2)
         ledger.let_end('now')
 
@@ -271,7 +276,8 @@ class TestTrouble:
     def test_redis_is_down(self, server, run):
         app = app_on(server, url='qos+socket:///nowhere/redis.sock', connect_retries_timeout=0.1, interval_start=0)
         ran = run(app, 'status', code=3)
-        assert ran.err.startswith('Error: Redis does not answer: ') and ran.err.count('\n') == 1
+        assert ran.err.startswith('Error: Redis at qos+socket:///nowhere/redis.sock does not answer: ')
+        assert ran.err.endswith('is it running? The address is broker_url of the app\n') and ran.err.count('\n') == 1
 
     def test_another_broker(self, server, run):
         app = app_on(server, url='redis://:secret@localhost:1/0')
