@@ -46,16 +46,16 @@ def command() -> None:
 @session_command(name='list', known_queue=True)
 @_reason_option
 @limit_options
-def list_(session: Session, tenant: Optional[Key], task: str, reason: str, limit: int,
+def list_(session: Session, tenant: Optional[Key], task: str, reason: str, top: int,
           everything: bool) -> Optional[int]:
     """The dead letters, the oldest first. Exit code 1: there are none.
 
     \b
     Example:
-        celery -A proj qos dead list --reason 'malformed*' --limit 10
+        celery -A proj qos dead list --reason 'malformed*' --top 10
     """
     return listed(session, session.control.dead_letters(session.queue), Choice(tenant, task, reason),
-                  None if everything else limit, _COLUMNS, _row, _summary)
+                  None if everything else top, _COLUMNS, _row, _summary)
 
 
 @session_command(name='show', known_queue=True)

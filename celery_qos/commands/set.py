@@ -13,7 +13,7 @@ from ..overrides import parsed
 from .session import Failure, Session, session_command
 from .table import Column
 from .tenant import Key, tenant_argument
-from .text import clean, number_text, rate_text, tenant_text
+from .text import clean, limit_text, number_text, tenant_text
 
 __all__ = ('command',)
 
@@ -154,5 +154,5 @@ def _value_text(name: str, value: Optional[Any]) -> str:
     if isinstance(value, bool):
         return 'yes' if value else 'no'
     if name == 'rate':
-        return rate_text(value)
+        return limit_text(value)
     return number_text(value) if isinstance(value, (int, float)) else clean(value)

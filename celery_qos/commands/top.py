@@ -16,7 +16,9 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ..notices import reason
 from ..observe import SORTS, QueueStatus, TenantStatus
+from .listing import top_option
 from .session import Session, session_command
+from .sorting import sort_option, sort_text
 from .table import fitted, has_rich, lines
 from .view import TENANT_COLUMNS, status_data, status_lines, tenant_data, tenant_row
 
@@ -51,8 +53,8 @@ class Picture(NamedTuple):
 
 
 @session_command(name='top', known_queue=True, short_help='The same, live.', json_help='Print a JSON document a line.')
-@click.option('--sort', type=click.Choice(SORTS), default='waiting', show_default=True, help='The most first.')
-@click.option('--top', metavar='N', type=click.IntRange(1), default=20, show_default=True, help='Show so many tenants.')
+@sort_option
+@top_option(20, 'Show so many tenants.')
 @click.option('--interval', type=click.FloatRange(0.1), default=2.0, show_default=True,
               help='Seconds between two pictures.')
 @click.option('--count', type=click.IntRange(1), help='End after so many pictures. Where the output is no terminal: 1.')
@@ -64,7 +66,7 @@ def command(session: Session, sort: str, top: int, interval: float, count: Optio
 
     \b
     Example:
-        celery -A proj qos top --interval 1 --sort wait
+        celery -A proj qos top --interval 1 --sort oldest
     """
     def look(sort: str) -> Picture:
         return Picture(session.control.status(session.queue), session.control.tenants(session.queue, sort, top))
@@ -128,7 +130,7 @@ def _drawn(picture: Picture, sort: str, away: str, width: int) -> Any:
 
     queue, *rest = picture.queue_lines
     header, *tenants = picture.tenant_lines(width) or ['none']
-    found = [Text(f'{queue}   {datetime.now():%H:%M:%S}, by {sort}; q ends, s sorts', style='bold'),
+    found = [Text(f'{queue}   {datetime.now():%H:%M:%S}, by {sort_text(sort)}; q ends, s sorts', style='bold'),
              *([Text(away, style='bold red')] if away else []), *map(Text, rest), Text(''),
              Text(header, style='dim'), *map(Text, tenants)]
     for each in found:

@@ -168,7 +168,7 @@ class TestDelayed:
         assert [line.split()[0] for line in lines] == ['task', first, second]
         assert [each['task_id'] for each in run(app, 'delayed', 'list', '--tenant', 'alice', '--inside', 'acme',
                                                 '--json').data] == [second]
-        ran = run(app, 'delayed', 'list', '--limit', '2', '--json')
+        ran = run(app, 'delayed', 'list', '--top', '2', '--json')
         assert len(ran.data) == 2 and 'there are more' in ran.err
         assert len(run(app, 'delayed', 'list', '--all', '--task', 'j*', '--json').data) == 5
         assert run(app, 'delayed', 'list', '--task', 'other', '--json', code=1).data == []
@@ -251,9 +251,13 @@ def test_a_busy_queue_at_a_glance(server, run):
         assert [(each['tenant'], each['waiting']) for each in tenants][0] == ('acme', status['waiting'])
         globex, = run(ledger.app, 'tenants', '--match', 'glob*', '--json').data
         assert globex['waits']['count'] == 3 and globex['waits']['p99'] is not None
-        lines = run(ledger.app, 'tenants', '--sort', 'tenant', '--top', '1').out.splitlines()
-        assert len(lines) == 2 and lines[1].startswith('acme ')
-        run(ledger.app, 'tenants', '--match', 'nobody', code=1)
+        ran = run(ledger.app, 'tenants', '--sort', 'tenant', '--top', '1')
+        assert [line.split()[0] for line in ran.out.splitlines()] == ['tenant', 'acme']
+        assert ran.err == 'there are more: --all lists all, --top N so many\n'
+        assert [run(ledger.app, 'tenants', '--sort', sort, '--limit', '1').out.splitlines()[1].split()[0]
+                for sort in ('oldest', 'wait')] == ['acme'] * 2
+        assert run(ledger.app, 'tenants', '--match', 'nobody', code=1).err == 'none\n'
+        assert '--limit' not in run(ledger.app, 'tenants', '--help').out
 
         assert run(ledger.app, 'top', '--json', code=0).data['tenants'][0]['tenant'] == 'acme'
         lines = run(ledger.app, 'top', '--json', '--count', '2', '--interval', '0.1', code=0).out.splitlines()
