@@ -79,8 +79,11 @@ class TestSet:
         assert (data['options']['weight'], data['options']['capacity']) == (3, None)
         shown = run(app, 'set', 'tenant', 'acme', 'weight=none', code=0).out.splitlines()
         assert shown[0] == 'tenant acme, queue celery'
-        assert 'weight         2           config or default' in shown
+        assert 'weight         2           config' in shown
         assert 'rate           100/m       run time' in shown
+        run(app, 'set', 'default-tenant', 'burst=3', code=0)
+        shown = run(app, 'set', 'tenant', 'globex').out.splitlines()
+        assert {'burst          3           default tenant', 'weight         1           default'} <= {*shown}
 
     def test_a_tenant_inside_another_the_empty_one_and_the_default(self, server, run):
         app, control = app_on(server), celery_qos.control(app_on(server))
@@ -98,7 +101,25 @@ class TestSet:
         assert 'sub_queue      free' in run(app, 'set', 'tenant', 'acme', 'sub_queue=free').out
         assert run(app, 'set', 'queue', 'algorithm=dwrr', '--json').data['options']['algorithm'] == 'dwrr'
         assert run(app, 'set', 'egress', 'capacity=20', '--json').data['options']['capacity'] == 20
-        assert run(app, 'set', 'queue', '--json').data['set_at_run_time'] == ['algorithm']
+        shown = run(app, 'set', 'queue', '--json').data
+        assert shown['set_at_run_time'] == ['algorithm'] and 'capacity' not in shown['options']
+
+    def test_list(self, server, run):
+        app = app_on(server, QoS(queues=GOLD_AND_FREE))
+        ran = run(app, 'set', '--list', code=1)
+        assert (ran.out, ran.err) == ('', 'none\n')
+        publish(app)
+        for words in (['tenant', 'acme', 'paused=yes'], ['egress', 'capacity=20'],
+                      ['tenant', 'alice', '--inside', 'acme', 'rate=100/m', 'weight=2'],
+                      ['sub-queue', 'gold', 'weight=5'], ['queue', 'algorithm=dwrr'], ['default-tenant', 'burst=3']):
+            run(app, 'set', *words, code=0)
+        assert [line.split() for line in run(app, 'set', 'list', code=0).out.splitlines()[1:]] == [
+            ['queue', '-', 'algorithm=dwrr'], ['egress', '-', 'capacity=20'], ['default-tenant', '-', 'burst=3'],
+            ['sub-queue', 'gold', 'egress_weight=5', 'ingress_weight=5'], ['tenant', 'acme', 'paused=yes'],
+            ['tenant', 'acme/alice', 'rate=100/m', 'weight=2']]
+        ran = run(app, 'set', '--json', '--list', '--top', '5', code=0)
+        assert ran.data[4] == {'of': 'tenant', 'name': 'acme', 'options': {'paused': True}}
+        assert len(ran.data) == 5 and 'there are more' in ran.err
 
     @pytest.mark.parametrize('words, said', [
         (['tenant', 'acme', 'wieght=3'], "did you mean 'weight'"), (['tenant', 'acme', 'weight'], 'is not NAME=VALUE'),
@@ -116,7 +137,10 @@ class TestPause:
         app = app_on(server)
         publish(app, times=3)
         publish(app, ('acme', 'alice'))
-        assert run(app, 'pause', 'acme', code=0).out == 'tenant acme is paused: 4 tasks wait until it is resumed\n'
+        ran = run(app, 'pause', 'acme', code=0)
+        assert (ran.out, ran.err) == ('tenant acme is paused: 4 tasks wait until it is resumed\n', '')
+        assert 'tenant acne was not seen on queue celery' in run(app, 'pause', 'acne', code=0).err
+        assert run(app, 'pause', 'acne', code=0).err == ''
         assert celery_qos.control(app).tenant('acme')['paused'] is True
         assert run(app, 'resume', 'acme', '--json').data == {
             'queue': 'celery', 'tenant': 'acme', 'paused': False, 'waiting': 4}
