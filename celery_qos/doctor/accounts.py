@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from .. import keys
 from . import reads
 from .audit import Account
-from .finding import Finding, bad, mended, ok, warn
+from .finding import Finding, bad, counted, mended, ok, warn
 from .patient import Patient
 
 __all__ = ('keys_of_other_types', 'orphans', 'tenants', 'totals', 'in_flight', 'delayed')
@@ -147,7 +147,7 @@ def tenants(patient: Patient) -> Iterator[Finding]:
         names = ', '.join(repr(each.id.removeprefix(':')) for each in empty[:MOST_NAMED])
         yield bad(f'{len(empty)} tenants ({names}) are noted to have tasks, and have none', FIX, mends=True)
     if not empty and not looked.wrong:
-        yield ok(f'{count} accounts of waiting tasks, all right')
+        yield ok(f'{counted(count, "account")} of waiting tasks, all right')
 
 
 def totals(patient: Patient) -> Iterator[Finding]:
@@ -164,7 +164,8 @@ def totals(patient: Patient) -> Iterator[Finding]:
         for text in wrong:
             yield mended(f'{text}: counted anew') if patient.fix else bad(text, FIX, mends=True)
         if not wrong:
-            yield ok(f'{found.waiting.tasks} tasks wait, {found.slots.tasks} slots: the totals are right')
+            yield ok(f'{counted(found.waiting.tasks, "waiting task")}, {counted(found.slots.tasks, "slot")}: the totals are '
+                     'right')
         return
     for text in wrong:
         yield mended(f'{text}: counted anew') if patient.fix else bad(text, FIX, mends=True)
@@ -219,7 +220,7 @@ def in_flight(patient: Patient) -> Iterator[Finding]:
         yield bad(f'and {len(wrong) - MOST_NAMED} others', FIX, mends=True) if not patient.fix else \
             mended(f'and {len(wrong) - MOST_NAMED} others')
     if not wrong:
-        yield ok(f'{count} tasks are in flight, and the accounts that limits go by are right')
+        yield ok(f'{counted(count, "task")} in flight, and the accounts that limits go by are right')
 
 
 def delayed(patient: Patient) -> Iterator[Finding]:
