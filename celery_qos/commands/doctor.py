@@ -64,5 +64,6 @@ def _sum_up(found: list[Finding], everything: bool, quiet: bool) -> None:
     elif well and not quiet:
         checks = ', '.join(dict.fromkeys(each.check.replace('_', ' ') for each in well))
         _show(Finding('ok', f'{checks}; --all says more'))
-    words = [counted(counts[level], 'warning') if level == 'warn' else f'{counts[level]} {MARKS[level][0]}' for level in ('bad', 'warn', 'mended', 'ok') if counts[level]]
+    words = [counted(counts[level], 'warning') if level == 'warn' else f'{counts[level]} {MARKS[level][0]}'
+             for level in ('bad', 'warn', 'mended', 'ok') if counts[level]]
     click.echo(', '.join(words))

@@ -164,8 +164,8 @@ def totals(patient: Patient) -> Iterator[Finding]:
         for text in wrong:
             yield mended(f'{text}: counted anew') if patient.fix else bad(text, FIX, mends=True)
         if not wrong:
-            yield ok(f'{counted(found.waiting.tasks, "waiting task")}, {counted(found.slots.tasks, "slot")}: the totals are '
-                     'right')
+            yield ok(f'{counted(found.waiting.tasks, "waiting task")}, {counted(found.slots.tasks, "slot")}: the '
+                     'totals are right')
         return
     for text in wrong:
         yield mended(f'{text}: counted anew') if patient.fix else bad(text, FIX, mends=True)

@@ -105,8 +105,8 @@ def leases(patient: Patient) -> Iterator[Finding]:
                       'celery qos doctor --fix', mends=True)
     if not lost:
         return
-    text = (f'the leases of {counted(len(lost), "consumer")} ended up to {max(lost.values()):.0f} s ago, and no sweep has '
-            'noticed')
+    text = (f'the leases of {counted(len(lost), "consumer")} ended up to {max(lost.values()):.0f} s ago, and no sweep '
+            'has noticed')
     yield _swept(patient, text, 'their tasks are with the other workers')
 
 
