@@ -11,15 +11,16 @@ from .config import Config, Egress, QoS, SubQueue, Tenant
 from .dead_letters import DeadLetters
 from .delayed import DelayedTasks
 from .errors import ConfigError
+from .look import Look
 from .moves import Move, Moved
 from .observe import QueueStatus, TenantStatus, Why
 from .observe.status import status_of
 from .observe.tenants import tenants_of
-from .observe.waits import totals
+from .observe.waits import each_tenant_waits, totals
 from .observe.why import why_not_here, why_task, why_tenant
 from .options import Options
 from .overrides import overrides, stored_as
-from .path import parse_path
+from .path import SEPARATOR, key_of, parse_path
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -147,11 +148,31 @@ class Control:
         stored_of = {'tenant': lambda: f'tenant:{parse_path(name)}', 'default_tenant': lambda: 'default',
                      'sub_queue': lambda: f'sub:{name}'}.get(of, lambda: 'queue')()
         with self._store() as store:
-            found = store.overridden(self._queue(queue), stored_of)
-        kind: type[Options] = Egress if of == 'egress' else QoS if of == 'queue' else Tenant
-        if of == 'sub_queue':
-            return {f'{each}_weight' if each in ('ingress', 'egress') else each: found[each] for each in found}
-        return {each: value for each, value in found.items() if each in kind.__dataclass_fields__}
+            return _named(of, store.overridden(self._queue(queue), stored_of))
+
+    def all_set_at_run_time(self, queue: Optional[str] = None) -> Iterator[tuple[str, Any, dict[str, Any]]]:
+        """All options of the queue that do not come from the config, in no order.
+
+        Each is of what, and its name, as `set_at_run_time` takes them, and the options.
+        """
+        with self._store() as store:
+            for stored_of, found in Look(store).set_at_run_time(self._queue(queue)):
+                what, _, name = stored_of.partition(':')
+                key = key_of(name) if what == 'tenant' else name or None
+                for of in {'sub': ['sub_queue'], 'default': ['default_tenant'], 'queue': ['queue', 'egress']}.get(
+                        what, [what]):
+                    if options := _named(of, found):
+                        yield of, key, options
+
+    def is_known(self, tenant: Any, queue: Optional[str] = None) -> bool:
+        """Whether the tenant, or one inside it, has tasks or had some lately, or options of its own."""
+        path = parse_path(tenant)
+        with self._store() as store:
+            name = self._queue(queue)
+            if why_tenant(store, name, tenant).state != 'unknown' or store.overridden(name, f'tenant:{path}'):
+                return True
+            lately = (each.partition(':')[2] for each, _ in each_tenant_waits(store.client, store.namespace(name)))
+            return any(each == path or each.startswith(path + SEPARATOR) for each in lately)
 
     def waiting(self, tenant: Any, queue: Optional[str] = None) -> int:
         """How many tasks of the tenant, and of those inside it, wait in their streams."""
@@ -322,3 +343,11 @@ class Control:
     def _store(self) -> Iterator[Store]:
         with self.app.pool.acquire(block=True) as connection:
             yield connection.default_channel.store
+
+
+def _named(of: str, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the stored options that `of` has, by the names that they are set by."""
+    if of == 'sub_queue':
+        return {f'{each}_weight' if each in ('ingress', 'egress') else each: found[each] for each in found}
+    kind: type[Options] = Egress if of == 'egress' else QoS if of == 'queue' else Tenant
+    return {each: value for each, value in found.items() if each in kind.__dataclass_fields__}

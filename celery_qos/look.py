@@ -124,6 +124,15 @@ class Look:
                   for path, own, overrides in zip(paths, found[::2], found[1::2])]
         return [(options.get('weight') or 1.0, bool(options.get('paused'))) for options in merged]
 
+    def set_at_run_time(self, queue: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Of what (``queue``, ``default``, ``sub:<name>``, ``tenant:<path>``) which options were set at run time.
+
+        A command for each thousand; one may come twice where options are being set.
+        """
+        key = keys.settings(self._store.namespace(queue))
+        for name, text in self._store.client.hscan_iter(key, match='set:*', count=_IDS_PER_SCAN):
+            yield to_text(name).removeprefix('set:'), options_of(text) or {}
+
     def totals(self, queue: str, names: Sequence[str]) -> list[int]:
         """These counters of the settings hash."""
         return [_count(each) for some in batches(names, _IDS_PER_SCAN)

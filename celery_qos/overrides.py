@@ -81,9 +81,19 @@ def _value_of(name: str, text: str, check: Check) -> Any:
     except ConfigError as exc:
         value = _plain_value(text)
         if isinstance(value, str):
+            if _accepts(check, name, True):
+                raise ConfigError(f'{name}: {text!r} is neither yes nor no') from exc
             raise exc
     check(name, value)
     return value
+
+
+def _accepts(check: Check, name: str, value: Any) -> bool:
+    try:
+        check(name, value)
+    except ConfigError:
+        return False
+    return True
 
 
 def _plain_value(text: str) -> Union[bool, int, float, str]:

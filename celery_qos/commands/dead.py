@@ -18,7 +18,7 @@ from .session import NOT_FOUND, Failure, Session, session_command
 from .table import Column
 from .tasks import Choice, batches, choice_options
 from .tenant import Key
-from .text import NOTHING, clean, number_text, tenant_text, time_text
+from .text import NOTHING, clean, tenant_text, time_text
 
 __all__ = ('command',)
 
@@ -46,16 +46,16 @@ def command() -> None:
 @session_command(name='list', known_queue=True)
 @_reason_option
 @limit_options
-def list_(session: Session, tenant: Optional[Key], task: str, reason: str, limit: int,
+def list_(session: Session, tenant: Optional[Key], task: str, reason: str, top: int,
           everything: bool) -> Optional[int]:
     """The dead letters, the oldest first. Exit code 1: there are none.
 
     \b
     Example:
-        celery -A proj qos dead list --reason 'malformed*' --limit 10
+        celery -A proj qos dead list --reason 'malformed*' --top 10
     """
     return listed(session, session.control.dead_letters(session.queue), Choice(tenant, task, reason),
-                  None if everything else limit, _COLUMNS, _row, _summary)
+                  None if everything else top, _COLUMNS, _row, _summary)
 
 
 @session_command(name='show', known_queue=True)
@@ -77,7 +77,7 @@ def show(session: Session, letter_ids: tuple[str, ...]) -> Optional[int]:
             if letter is not None:
                 _show(letter)
 
-    session.emit([letter.as_json for letter in found.values() if letter is not None], to_people)
+    session.emit([letter.as_json for letter in found.values() if letter is not None], to_people, exact=True)
     _say_missing(missing)
     return NOT_FOUND if missing else None
 
@@ -108,7 +108,7 @@ def _acting(name: str, help: str, done: str, act: Callable[[Any, list[str]], int
                 session.confirm(f'{question} {which} of queue {clean(session.queue_name)}?', yes)
             count = _act_on(session, letters, total, choice, act)
         session.emit({'queue': session.queue_name, done: count, 'not_found': missing},
-                     lambda: session.say(f'{number_text(count)} dead {"letter" if count == 1 else "letters"} {done}'))
+                     lambda: session.say(f'{_letters_text(count)} {done}'))
         return NOT_FOUND if missing or not count else None
     return command
 
@@ -145,7 +145,8 @@ delete = _acting('delete', '''Forget dead letters. Export them first where they 
     ''', 'deleted', lambda letters, ids: letters.delete(*ids), 'Delete')
 
 
-@session_command(name='export', known_queue=True)
+@session_command(name='export', known_queue=True,
+                 json_help='With --output, say as JSON how many were written; the letters are JSON in any case.')
 @_reason_option
 @click.option('-o', '--output', metavar='FILE', type=click.Path(dir_okay=False, path_type=Path),
               help='Write to this file, not to standard output.')
@@ -165,7 +166,7 @@ def export(session: Session, tenant: Optional[Key], task: str, reason: str, outp
             progress.advance()
     if output:
         session.emit({'queue': session.queue_name, 'exported': count, 'file': str(output)},
-                     lambda: session.say(f'{number_text(count)} dead letters written to {output}'))
+                     lambda: session.say(f'{_letters_text(count)} written to {output}'), lines=True)
     return None if count else NOT_FOUND
 
 
@@ -194,6 +195,10 @@ def _show(letter: DeadLetter) -> None:
     for name, value in rows.items():
         click.echo(f'{name:<12}{clean(value) or NOTHING}')
     click.echo()
+
+
+def _letters_text(count: int) -> str:
+    return '1 dead letter' if count == 1 else f'{count:,} dead letters'
 
 
 def _check_ids(letter_ids: tuple[str, ...]) -> None:

@@ -32,15 +32,15 @@ def command() -> None:
 @session_command(name='list', known_queue=True)
 @choice_options
 @limit_options
-def list_(session: Session, tenant: Optional[Key], task: str, limit: int, everything: bool) -> Optional[int]:
+def list_(session: Session, tenant: Optional[Key], task: str, top: int, everything: bool) -> Optional[int]:
     """The delayed tasks, the earliest first. Exit code 1: there are none.
 
     \b
     Example:
-        celery -A proj qos delayed list --task 'shop.mail.*' --limit 10
+        celery -A proj qos delayed list --task 'shop.mail.*' --top 10
     """
     tasks = session.control.delayed(session.queue)
-    return listed(session, tasks, Choice(tenant, task), None if everything else limit, _COLUMNS, _row, _data)
+    return listed(session, tasks, Choice(tenant, task), None if everything else top, _COLUMNS, _row, _data)
 
 
 @session_command(name='cancel', known_queue=True)

@@ -7,8 +7,9 @@ from dataclasses import asdict
 import click
 
 from ..doctor import Finding, examine
+from ..doctor.finding import counted
 from .last_line import LastLine
-from .session import NOT_FOUND, Session, session_command
+from .session import ALL_QUEUES, NOT_FOUND, Session, session_command
 
 __all__ = ('command',)
 
@@ -16,10 +17,11 @@ __all__ = ('command',)
 MARKS = {'ok': ('ok', 'green'), 'mended': ('mended', 'cyan'), 'warn': ('warning', 'yellow'), 'bad': ('bad', 'red')}
 
 
-@session_command(name='doctor')
+@session_command(name='doctor', queue_help=ALL_QUEUES)
 @click.option('--fix', is_flag=True, help='Mend what can be mended without a risk, while workers and producers run.')
+@click.option('--all', 'everything', is_flag=True, help='Say all that is well too, not only how much.')
 @click.option('--quiet', is_flag=True, help='Say nothing of what is well.')
-def command(session: Session, fix: bool, quiet: bool) -> int:
+def command(session: Session, fix: bool, everything: bool, quiet: bool) -> int:
     """Check the server and the queues of the app, and say what to do.
 
     Looks at the server's version, persistence, memory policy, replicas, clock and rights; and in each queue for keys
@@ -36,11 +38,12 @@ def command(session: Session, fix: bool, quiet: bool) -> int:
     with LastLine(quiet=session.as_json) as progress:
         for finding in examine(session.app, queues, fix, progress):
             found.append(finding)
-            if not session.as_json and not (quiet and finding.level == 'ok'):
+            if not session.as_json and finding.level != 'ok':
                 progress.clear()
                 _show(finding)
     counts = Counter(finding.level for finding in found)
-    session.emit({'findings': [asdict(finding) for finding in found], 'counts': counts}, lambda: _sum_up(counts))
+    session.emit({'findings': [asdict(finding) for finding in found], 'counts': counts},
+                 lambda: _sum_up(found, everything, quiet))
     return NOT_FOUND if counts['bad'] else 0
 
 
@@ -52,6 +55,15 @@ def _show(finding: Finding) -> None:
         click.echo(f'{"":<8} -> {finding.remedy}')
 
 
-def _sum_up(counts: Counter) -> None:
-    words = [f'{counts[level]} {MARKS[level][0]}' for level in ('bad', 'warn', 'mended', 'ok') if counts[level]]
+def _sum_up(found: list[Finding], everything: bool, quiet: bool) -> None:
+    """What is well comes last, as it is the longest."""
+    well, counts = [each for each in found if each.level == 'ok'], Counter(each.level for each in found)
+    if everything:
+        for each in well:
+            _show(each)
+    elif well and not quiet:
+        checks = ', '.join(dict.fromkeys(each.check.replace('_', ' ') for each in well))
+        _show(Finding('ok', f'{checks}; --all says more'))
+    words = [counted(counts[level], 'warning') if level == 'warn' else f'{counts[level]} {MARKS[level][0]}'
+             for level in ('bad', 'warn', 'mended', 'ok') if counts[level]]
     click.echo(', '.join(words))

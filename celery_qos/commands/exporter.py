@@ -13,7 +13,8 @@ from .session import Session, session_command
 __all__ = ('command',)
 
 
-@session_command(name='exporter')
+@session_command(name='exporter', json_help='Say as JSON where it listens, for programs.',
+                 queue_help='Only these Celery queues, such as one,two; by default all queues of the app.')
 @click.option('--host', default='127.0.0.1', show_default=True, help='The address to listen on; 0.0.0.0 for all.')
 @click.option('--port', type=click.IntRange(0, 65535), default=9817, show_default=True, help='0 for any that is free.')
 @click.option('--top', type=click.IntRange(0, 1000), default=20, show_default=True,

@@ -10,7 +10,7 @@ import click
 from ..errors import ConfigError
 from ..migrate import Back, Forward, Moved, Stock, Tenants
 from .progress import Interrupted, Progress
-from .session import NOT_FOUND, Session, session_command
+from .session import ALL_QUEUES, NOT_FOUND, Session, session_command
 from .text import clean, tenant_text
 
 __all__ = ('command',)
@@ -21,7 +21,7 @@ FOLLOW_SECONDS = 1.0
 MOST_TENANTS, MOST_NAMED = 10, 5
 
 
-@session_command(name='migrate')
+@session_command(name='migrate', queue_help=ALL_QUEUES)
 @click.option('--back', is_flag=True, help='From the tenants to the stock lists.')
 @click.option('--from', 'origin', metavar='URL', help='Where the stock deployment is; by default the '
               "database of the app's broker.")

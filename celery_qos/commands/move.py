@@ -39,6 +39,8 @@ def command(session: Session, tenant: Key, sub_queue: Optional[str], to_tenant: 
         celery -A proj qos move acme --to-tenant acme-backfill --count 1000
         celery -A proj qos move acme --to-queue slow --dry-run
     """
+    if not to_tenant and to_sub_queue is None and to_queue is None:
+        raise click.UsageError('say where to: --to-tenant, --to-sub-queue or --to-queue')
     with session.progress('looked at' if dry_run else 'moved') as progress:
         moved = session.control.move(tenant, _key(to_tenant), to_sub_queue, to_queue, session.queue, sub_queue, count,
                                      task_ids, force, dry_run, progress.at)

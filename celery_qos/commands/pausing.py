@@ -22,6 +22,9 @@ def set_paused(session: Session, tenant: Optional[Key], sub_queue: Optional[str]
         waiting, name, of = control.waiting_in(sub_queue, queue), f'sub-queue {clean(sub_queue)}', {
             'sub_queue': sub_queue}
     else:
+        if paused and not control.is_known(tenant, queue):
+            click.echo(f'tenant {tenant_text(tenant or "")} was not seen on queue {clean(session.queue_name)}: '
+                       'is that its key?', err=True)
         control.set_tenant(tenant, queue, paused=paused)
         waiting, name, of = control.waiting(tenant, queue), f'tenant {tenant_text(tenant or "")}', {'tenant': tenant}
     wait = 'waits' if waiting == 1 else 'wait'

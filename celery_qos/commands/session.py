@@ -4,10 +4,11 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from functools import wraps
+from math import isfinite
 from typing import Any, NoReturn, Optional
 
 import click
@@ -22,10 +23,14 @@ from ..transport import Transport
 from .progress import Interrupted, Progress
 from .table import Column, show
 
-__all__ = ('Session', 'Failure', 'session_command', 'NOT_FOUND', 'WRONG_VALUE', 'NO_ANSWER', 'INTERRUPTED')
+__all__ = ('Session', 'Failure', 'session_command', 'NOT_FOUND', 'WRONG_VALUE', 'NO_ANSWER', 'INTERRUPTED',
+           'ONE_QUEUE', 'ALL_QUEUES')
 
 #: Exit codes.
 NOT_FOUND, WRONG_VALUE, NO_ANSWER, INTERRUPTED = 1, 2, 3, 130
+#: What ``--queue`` means.
+ONE_QUEUE = "The Celery queue; by default the app's default queue."
+ALL_QUEUES = 'Only this Celery queue; by default all queues of the app.'
 
 
 class Failure(click.ClickException):
@@ -57,10 +62,15 @@ class Session:
     def queue_name(self) -> str:
         return self.queue or self.app.conf.task_default_queue
 
-    def emit(self, data: Any, show: Callable[[], None]) -> None:
-        """Write `data` as JSON, or call what shows it to people."""
+    def emit(self, data: Any, show: Callable[[], None], lines: bool = False, exact: bool = False) -> None:
+        """Write `data` as JSON, or call what shows it to people.
+
+        Arguments:
+            lines: more documents may follow: each is one line.
+            exact: it is somebody's data, in which no number may be rounded.
+        """
         if self.as_json:
-            click.echo(_json(data, indent=2))
+            click.echo(_json(data, None if lines else 2, exact))
         else:
             show()
 
@@ -93,23 +103,33 @@ class Session:
 
     def confirm(self, question: str, yes: bool) -> None:
         """Go on where the user, or ``--yes``, says so; else end with 1."""
-        if not yes and not click.confirm(question, err=True):
-            raise Failure('nothing was done', NOT_FOUND)
+        try:
+            if yes or click.confirm(question, err=True):
+                return
+        except click.Abort:
+            if sys.stdin.isatty():
+                raise
+            click.echo(err=True)
+            raise Failure('there is nobody to ask: give --yes; nothing was done') from None
+        raise Failure('nothing was done', NOT_FOUND)
 
     def fail(self, message: str, exit_code: int = WRONG_VALUE) -> NoReturn:
         raise Failure(message, exit_code)
 
 
-def session_command(known_queue: bool = False, **kwargs: Any) -> Callable[[Callable[..., Any]], click.Command]:
+def session_command(known_queue: bool = False, queue_help: str = ONE_QUEUE,
+                    json_help: str = 'Answer with one JSON document.',
+                    **kwargs: Any) -> Callable[[Callable[..., Any]], click.Command]:
     """A click command whose function is given a `Session` first, and returns its exit code, None for 0.
 
     Arguments:
         known_queue: refuse the name of a queue that neither the app nor Redis knows.
+        queue_help: says what ``--queue`` means, `json_help` the same of ``--json``.
         kwargs: of `click.command`.
     """
     def decorate(function: Callable[..., Any]) -> click.Command:
-        @click.option('-Q', '--queue', metavar='NAME', help="The Celery queue; by default the app's default queue.")
-        @click.option('--json', 'as_json', is_flag=True, help='Answer with one JSON document.')
+        @click.option('-Q', '--queue', metavar='NAME', help=queue_help)
+        @click.option('--json', 'as_json', is_flag=True, help=json_help)
         @click.pass_context
         @wraps(function)
         def run(ctx: click.Context, queue: Optional[str], as_json: bool, **options: Any) -> None:
@@ -124,7 +144,7 @@ def session_command(known_queue: bool = False, **kwargs: Any) -> Callable[[Calla
             except BrokenPipeError:
                 raise       # nobody reads the answer to its end: click knows what to do
             except (RedisError, KombuError, OSError) as exc:
-                raise Failure(_encodable(_trouble(exc)), NO_ANSWER) from exc
+                raise Failure(_encodable(_trouble(exc, session.app)), NO_ANSWER) from exc
             except KeyboardInterrupt as exc:
                 text = f': {exc}; run the same command again to go on' if isinstance(exc, Interrupted) else ''
                 raise Failure(f'interrupted{text}', INTERRUPTED) from exc
@@ -151,17 +171,29 @@ def _check_queue(session: Session) -> None:
         raise Failure(unknown_queue(_encodable(name), known))
 
 
-def _trouble(exc: BaseException) -> str:
+def _trouble(exc: BaseException, app: Any) -> str:
     if not isinstance(exc, ResponseError):
-        return f'Redis does not answer: {reason(exc)}'
+        return (f'Redis at {app.connection_for_read().as_uri()} does not answer: {reason(exc).rstrip(".")}; is it '
+                'running? The address is broker_url of the app')
     # Where in which script it was, is no help.
     text = re.split(r' script: [0-9a-f]{40}|@user_script', str(exc))[0].strip(' :')
     may_not = 'no permissions' in text or "can't run this command" in str(exc) or isinstance(exc, NoPermissionError)
     return f'Redis refuses: {text}' + ('; give the app a broker URL whose user may do this' if may_not else '')
 
 
-def _json(data: Any, indent: Optional[int] = None) -> str:
-    return _encodable(json.dumps(data, default=_plain, ensure_ascii=False, indent=indent))
+def _json(data: Any, indent: Optional[int] = None, exact: bool = False) -> str:
+    return _encodable(json.dumps(data if exact else _rounded(data), default=_plain, ensure_ascii=False, indent=indent))
+
+
+def _rounded(data: Any) -> Any:
+    """Without the digits of floats that say nothing: six after the point, or of a small number six in all."""
+    if isinstance(data, float) and isfinite(data):
+        return round(data, 6) if abs(data) >= 1 else float(f'{data:.6g}')
+    if is_dataclass(data) and not isinstance(data, type):
+        return _rounded(asdict(data))
+    if isinstance(data, Mapping):
+        return {name: _rounded(value) for name, value in data.items()}
+    return [_rounded(each) for each in data] if isinstance(data, (list, tuple)) else data
 
 
 def _encodable(text: str) -> str:

@@ -2,6 +2,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from heapq import nsmallest
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Optional
 
 import click
@@ -10,10 +13,11 @@ from click_didyoumean import DYMGroup
 from ..config import Egress, QoS, SubQueue, Tenant
 from ..options import Options
 from ..overrides import parsed
-from .session import Failure, Session, session_command
+from .listing import limit_options, say_more
+from .session import NOT_FOUND, Failure, Session, session_command
 from .table import Column
 from .tenant import Key, tenant_argument
-from .text import clean, number_text, rate_text, tenant_text
+from .text import NOTHING, clean, limit_text, number_text, tenant_text
 
 __all__ = ('command',)
 
@@ -21,7 +25,22 @@ _COLUMNS = (Column('option'), Column('in force', width=10), Column('from'))
 _OPTIONS = click.argument('options', metavar='[NAME=VALUE]...', nargs=-1)
 
 
-@click.group(name='set', cls=DYMGroup, short_help='Show and change options at run time.')
+_TITLES = {'queue': 'queue', 'egress': 'egress', 'default_tenant': 'default-tenant', 'sub_queue': 'sub-queue',
+           'tenant': 'tenant'}
+_LIST_COLUMNS = (Column('of', width=14), Column('name', width=16), Column('set at run time'))
+
+
+class _Group(DYMGroup):
+    """Takes ``--list`` for ``list``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if '--list' in args and not any(each in self.commands for each in args):
+            args = ['list', *(each for each in args if each != '--list')]
+        return super().parse_args(ctx, args)
+
+
+@click.group(name='set', cls=_Group, short_help='Show and change options at run time.')
+@click.option('--list', is_flag=True, expose_value=False, help='The same as list.')
 def command() -> None:
     """Change options at run time, or show them. They are kept in Redis, win over the config, and act on what waits.
 
@@ -34,7 +53,42 @@ def command() -> None:
         celery -A proj qos set tenant acme weight=3 rate=100/m
         celery -A proj qos set tenant acme rate=none
         celery -A proj qos set queue algorithm=dwrr
+        celery -A proj qos set --list
     """
+
+
+@session_command(name='list', known_queue=True, short_help='All that was set at run time.')
+@limit_options
+def list_(session: Session, top: int, everything: bool) -> int:
+    """What was set at run time, of the queue, its egress, sub-queues and tenants. Exit code 1: nothing was.
+
+    \b
+    Example:
+        celery -A proj qos set list
+        celery -A proj qos set tenant acme paused=none
+    """
+    found = session.control.all_set_at_run_time(session.queue)
+    kept = sorted(found, key=_order) if everything else nsmallest(top + 1, found, key=_order)
+    # The same may have come twice.
+    unique = [next(each) for _, each in groupby(kept, itemgetter(0, 1))]
+    listed = unique if everything else unique[:top]
+    session.emit_rows(listed, _LIST_COLUMNS, _list_row, lambda each: dict(zip(('of', 'name', 'options'), each)))
+    if len(unique) > len(listed):
+        say_more()
+    elif not listed:
+        click.echo('none', err=True)
+    return 0 if listed else NOT_FOUND
+
+
+def _order(each: tuple[str, Any, dict[str, Any]]) -> tuple[int, list[str]]:
+    of, name, _ = each
+    return list(_TITLES).index(of), [name or ''] if not isinstance(name, tuple) else list(name)
+
+
+def _list_row(each: tuple[str, Any, dict[str, Any]]) -> tuple[str, ...]:
+    of, name, options = each
+    return (_TITLES[of], NOTHING if name is None else tenant_text(name) if of == 'tenant' else clean(name),
+            ' '.join(f'{option}={_value_text(option, value)}' for option, value in sorted(options.items())))
 
 
 @session_command(name='tenant', known_queue=True, short_help='Of one tenant: weight, limits, paused.')
@@ -85,7 +139,8 @@ def sub_queue(session: Session, name: str, options: tuple[str, ...]) -> None:
          lambda: session.control.sub_queue(name, session.queue))
 
 
-@session_command(name='queue', known_queue=True, short_help='Of the queue: its algorithm.')
+@session_command(name='queue', known_queue=True,
+                 short_help='Of the queue: algorithm, max_deliveries, max_dead_letters.')
 @_OPTIONS
 def queue(session: Session, options: tuple[str, ...]) -> None:
     """Algorithm, max_deliveries and max_dead_letters of the queue.
@@ -96,7 +151,8 @@ def queue(session: Session, options: tuple[str, ...]) -> None:
     """
     _set(session, QoS, options, 'queue', None, '', (),
          lambda values: session.control.set_queue(session.queue, **values),
-         lambda: session.control.queue(session.queue))
+         # Its capacity is the sum of that of its sub-queues.
+         lambda: {name: value for name, value in session.control.queue(session.queue).items() if name != 'capacity'})
 
 
 @session_command(name='egress', known_queue=True, short_help='Of the stream that workers read.')
@@ -113,7 +169,7 @@ def egress(session: Session, options: tuple[str, ...]) -> None:
          lambda: session.control.egress(session.queue))
 
 
-for _each in tenant, default_tenant, sub_queue, queue, egress:
+for _each in list_, tenant, default_tenant, sub_queue, queue, egress:
     command.add_command(_each)
 
 
@@ -124,6 +180,15 @@ def _set(session: Session, kind: type[Options], words: tuple[str, ...], of: str,
         write(values)
     in_force = read()
     set_here = session.control.set_at_run_time(of, name, session.queue)
+    inherited = session.control.default_tenant(session.queue) if of == 'tenant' and isinstance(name, str) else {}
+
+    def source(option: str, value: Any) -> str:
+        if option in set_here:
+            return 'run time'
+        if value == getattr(kind, option, None):
+            return 'default'
+        return 'default tenant' if option in inherited and value == inherited[option] else 'config'
+
     data = {'queue': session.queue_name, 'of': of, 'name': name, 'options': in_force,
             'set_at_run_time': sorted(set_here)}
 
@@ -131,7 +196,7 @@ def _set(session: Session, kind: type[Options], words: tuple[str, ...], of: str,
         queue = f'queue {clean(session.queue_name)}'
         session.say(f'{title}, {queue}' if title else queue)
         session.emit_rows(in_force.items(), _COLUMNS, lambda pair: (
-            pair[0], _value_text(*pair), 'run time' if pair[0] in set_here else 'config or default'))
+            pair[0], _value_text(*pair), source(*pair)))
 
     session.emit(data, show)
 
@@ -154,5 +219,5 @@ def _value_text(name: str, value: Optional[Any]) -> str:
     if isinstance(value, bool):
         return 'yes' if value else 'no'
     if name == 'rate':
-        return rate_text(value)
+        return limit_text(value)
     return number_text(value) if isinstance(value, (int, float)) else clean(value)

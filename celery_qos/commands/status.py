@@ -3,13 +3,13 @@ from __future__ import annotations
 
 import click
 
-from .session import Session, session_command
+from .session import ALL_QUEUES, Session, session_command
 from .view import status_data, status_lines
 
 __all__ = ('command',)
 
 
-@session_command(name='status', known_queue=True, short_help='The queues at a glance.')
+@session_command(name='status', known_queue=True, queue_help=ALL_QUEUES, short_help='The queues at a glance.')
 def command(session: Session) -> None:
     """The queues of the app, or the one of --queue: algorithm, slots, what waits, how long, workers with a lease.
 

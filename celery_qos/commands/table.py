@@ -1,4 +1,4 @@
-"""Tables: with colours on a terminal that rich can draw on, else aligned text. No cell is ever broken or cut."""
+"""Tables: with colours on a terminal that rich can draw on, else aligned text; only `fitted` makes a cell shorter."""
 from __future__ import annotations
 
 import sys
@@ -9,11 +9,13 @@ from typing import Any, NamedTuple
 
 import click
 
-__all__ = ('Column', 'lines', 'rich_table', 'show', 'has_rich')
+__all__ = ('Column', 'lines', 'fitted', 'shortened', 'rich_table', 'show', 'has_rich')
 
 #: Rows whose width is looked at together: there may be a million.
 _ROWS = 500
 _BETWEEN = 2
+#: A name is not made shorter than this while there is a column to leave out.
+_SHORTEST = 16
 
 
 class Column(NamedTuple):
@@ -49,6 +51,37 @@ def lines(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> Iterator[
             yield _line(fitted, [each.title for each in fitted])
         for row in chunk:
             yield _line(fitted, row)
+
+
+def fitted(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int,
+           spare: Sequence[str]) -> tuple[list[Column], list[tuple[str, ...]]]:
+    """The table in lines of this width: without the `spare` columns that find no room, then with shorter names.
+
+    Arguments:
+        spare: titles, that of the column which is missed least first; the first column is never left out.
+    """
+    needed = [max([each.width, len(each.title), *(len(row[place]) for row in rows)])
+              for place, each in enumerate(columns)]
+    kept = list(range(len(columns)))
+
+    def left() -> int:
+        return width - sum(needed[place] + _BETWEEN for place in kept[1:])
+
+    for title in spare:
+        if left() >= min(needed[0], _SHORTEST):
+            break
+        kept = [place for place in kept if columns[place].title != title]
+    name = columns[0]._replace(width=min(columns[0].width, max(left(), 1)))
+    return ([name, *(columns[place] for place in kept[1:])],
+            [(shortened(row[0], max(left(), 1)), *(row[place] for place in kept[1:])) for row in rows])
+
+
+def shortened(text: str, width: int) -> str:
+    """Without its middle, where it is longer than that."""
+    if len(text) <= width:
+        return text
+    end = (width - 1) // 2
+    return f'{text[:width - 1 - end]}\u2026{text[len(text) - end:]}'
 
 
 def rich_table(columns: Sequence[Column], rows: Iterable[Sequence[str]], header: bool = True) -> Any:

@@ -5,19 +5,19 @@ from typing import Optional
 
 import click
 
-from ..observe import SORTS
+from .listing import say_more, top_option
 from .session import NOT_FOUND, Session, session_command
+from .sorting import sort_option
 from .view import TENANT_COLUMNS, tenant_data, tenant_row
 
 __all__ = ('command',)
 
 
 @session_command(name='tenants', known_queue=True, short_help='Who waits, for how long, who gets how much.')
-@click.option('--sort', type=click.Choice(SORTS), default='waiting', show_default=True,
-              help="The most first; `wait` is the oldest task's.")
+@sort_option
 @click.option('--match', metavar='GLOB', default='', help='Only such tenants; keys of a tuple are joined by /.')
-@click.option('--top', metavar='N', type=click.IntRange(1), default=20, show_default=True, help='Show so many.')
-@click.option('--all', 'everything', is_flag=True, help='Show all; it takes memory for all.')
+@top_option(20)
+@click.option('--all', 'everything', is_flag=True, help='List all; it takes memory for all.')
 def command(session: Session, sort: str, match: str, top: int, everything: bool) -> Optional[int]:
     """The tenants with tasks waiting or in flight, or lately: how many, how long they waited, and their share.
 
@@ -27,12 +27,16 @@ def command(session: Session, sort: str, match: str, top: int, everything: bool)
 
     \b
     Example:
-        celery -A proj qos tenants --sort wait --top 5
+        celery -A proj qos tenants --sort oldest --top 5
         celery -A proj qos tenants --match 'acme*' --json
     """
     with session.progress('tenants looked at') as progress:
-        found = session.control.tenants(session.queue, sort, None if everything else top, match, progress.at)
-    count = session.emit_rows(found, TENANT_COLUMNS, tenant_row, tenant_data)
-    if not count:
-        click.echo('no tenants', err=True)
-    return None if count else NOT_FOUND
+        # One more than is listed, to know whether there are more.
+        found = session.control.tenants(session.queue, sort, None if everything else top + 1, match, progress.at)
+    listed = found if everything else found[:top]
+    session.emit_rows(listed, TENANT_COLUMNS, tenant_row, tenant_data)
+    if len(found) > len(listed):
+        say_more()
+    elif not listed:
+        click.echo('none', err=True)
+    return None if listed else NOT_FOUND

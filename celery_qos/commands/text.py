@@ -6,8 +6,8 @@ from typing import Any, Optional, Union
 
 from ..path import keys_of
 
-__all__ = ('NOTHING', 'clean', 'tenant_text', 'seconds_text', 'rate_text', 'percent_text', 'time_text', 'number_text',
-           'tasks_text')
+__all__ = ('NOTHING', 'clean', 'tenant_text', 'seconds_text', 'limit_text', 'rate_text', 'percent_text', 'time_text',
+           'number_text', 'tasks_text')
 
 #: Instead of a figure that is not there.
 NOTHING = '-'
@@ -41,9 +41,16 @@ def seconds_text(seconds: Optional[float]) -> str:
 
 
 def rate_text(rate: Optional[float]) -> str:
-    """Of tasks a second, in the unit that makes it a round number, such as ``100/m``."""
-    if rate is None:
+    """So many tasks a second as were measured, such as ``3.7/s`` or, of few, ``2.5/m``."""
+    if not rate:
         return NOTHING
+    size, unit = next(((size, unit) for size, unit in _PER if rate * size >= 0.1), _PER[-1])
+    value = rate * size
+    return f'{value:,.0f}/{unit}' if value >= 9.95 else f'{value:.2g}/{unit}'
+
+
+def limit_text(rate: float) -> str:
+    """A limit of tasks a second, in the unit in which somebody will have said it, such as ``100/m``."""
     for seconds, unit in _PER:
         if abs(rate * seconds - round(rate * seconds)) < 1e-6 * max(1, rate * seconds) and round(rate * seconds):
             return f'{round(rate * seconds)}/{unit}'

@@ -16,8 +16,10 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ..notices import reason
 from ..observe import SORTS, QueueStatus, TenantStatus
+from .listing import top_option
 from .session import Session, session_command
-from .table import has_rich, lines
+from .sorting import sort_option, sort_text
+from .table import fitted, has_rich, lines
 from .view import TENANT_COLUMNS, status_data, status_lines, tenant_data, tenant_row
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ('command',)
 
+#: Columns that a narrow terminal goes without, the first one first.
+_SPARE = ('p99', 'p50', 'sub-queue', 'p95', 'entitled', 'weight', 'share', 'rate', 'oldest')
 #: What says that Redis is away, and may come back.
 _AWAY = (RedisConnectionError, RedisTimeoutError, KombuError, OSError)
 
@@ -37,17 +41,20 @@ class Picture(NamedTuple):
     def queue_lines(self) -> list[str]:
         return list(status_lines(self.status))
 
-    @property
-    def tenant_lines(self) -> list[str]:
-        """The header first; sub-queues only where there are some, as a terminal may be narrow."""
+    def tenant_lines(self, width: Optional[int] = None) -> list[str]:
+        """The header first; sub-queues only where there are some, and no line is longer than `width`."""
         rows, places = [tenant_row(each) for each in self.tenants], range(len(TENANT_COLUMNS))
         kept = [place for place in places if TENANT_COLUMNS[place].title != 'sub-queue' or self.status.sub_queues]
-        return list(lines([TENANT_COLUMNS[place] for place in kept], ([row[place] for place in kept] for row in rows)))
+        columns = [TENANT_COLUMNS[place] for place in kept]
+        cells = [tuple(row[place] for place in kept) for row in rows]
+        if width is not None:
+            columns, cells = fitted(columns, cells, width, _SPARE)
+        return list(lines(columns, cells))
 
 
-@session_command(name='top', known_queue=True, short_help='The same, live.')
-@click.option('--sort', type=click.Choice(SORTS), default='waiting', show_default=True, help='The most first.')
-@click.option('--top', metavar='N', type=click.IntRange(1), default=20, show_default=True, help='Show so many tenants.')
+@session_command(name='top', known_queue=True, short_help='The same, live.', json_help='Print a JSON document a line.')
+@sort_option
+@top_option(20, 'Show so many tenants.')
 @click.option('--interval', type=click.FloatRange(0.1), default=2.0, show_default=True,
               help='Seconds between two pictures.')
 @click.option('--count', type=click.IntRange(1), help='End after so many pictures. Where the output is no terminal: 1.')
@@ -59,7 +66,7 @@ def command(session: Session, sort: str, top: int, interval: float, count: Optio
 
     \b
     Example:
-        celery -A proj qos top --interval 1 --sort wait
+        celery -A proj qos top --interval 1 --sort oldest
     """
     def look(sort: str) -> Picture:
         return Picture(session.control.status(session.queue), session.control.tenants(session.queue, sort, top))
@@ -90,7 +97,7 @@ def _print(session: Session, look: Callable[[str], Picture], picture: Picture, s
         shown = picture
         session.emit({'status': status_data(shown.status), 'tenants': [tenant_data(each) for each in shown.tenants]},
                      lambda: click.echo('\n'.join([f'{datetime.now():%H:%M:%S}', *shown.queue_lines, '',
-                                                   *shown.tenant_lines, ''])))
+                                                   *(shown.tenant_lines() or ['none']), ''])), lines=True)
 
 
 def _draw(look: Callable[[str], Picture], picture: Picture, sort: str, interval: float, count: Optional[int],
@@ -103,7 +110,7 @@ def _draw(look: Callable[[str], Picture], picture: Picture, sort: str, interval:
                                  auto_refresh=False) as live:
         number = 1
         while True:
-            live.update(_drawn(picture, SORTS[sorts], away), refresh=True)
+            live.update(_drawn(picture, SORTS[sorts], away, live.console.width), refresh=True)
             if number == count:
                 return
             key = typed(interval)
@@ -117,13 +124,13 @@ def _draw(look: Callable[[str], Picture], picture: Picture, sort: str, interval:
                 away = f'{datetime.now():%H:%M:%S} Redis does not answer, trying again: {reason(exc)}'
 
 
-def _drawn(picture: Picture, sort: str, away: str) -> Any:
+def _drawn(picture: Picture, sort: str, away: str, width: int) -> Any:
     from rich.console import Group
     from rich.text import Text
 
     queue, *rest = picture.queue_lines
-    header, *tenants = picture.tenant_lines or ['no tenants']
-    found = [Text(f'{queue}   {datetime.now():%H:%M:%S}, by {sort}; q ends, s sorts', style='bold'),
+    header, *tenants = picture.tenant_lines(width) or ['none']
+    found = [Text(f'{queue}   {datetime.now():%H:%M:%S}, by {sort_text(sort)}; q ends, s sorts', style='bold'),
              *([Text(away, style='bold red')] if away else []), *map(Text, rest), Text(''),
              Text(header, style='dim'), *map(Text, tenants)]
     for each in found:

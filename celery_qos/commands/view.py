@@ -25,7 +25,7 @@ _SUB_QUEUES = (Column('  sub-queue'), Column('waiting', right=True), Column('cap
 def tenant_row(tenant: TenantStatus) -> tuple[str, ...]:
     return (tenant_text(tenant.tenant), clean(tenant.sub_queue) or NOTHING, number_text(tenant.waiting),
             number_text(tenant.in_flight), seconds_text(tenant.wait), seconds_text(tenant.p50),
-            seconds_text(tenant.p95), seconds_text(tenant.p99), _rate(tenant.waits), percent_text(tenant.share),
+            seconds_text(tenant.p95), seconds_text(tenant.p99), rate_text(tenant.rate), percent_text(tenant.share),
             percent_text(tenant.entitlement), number_text(tenant.weight), 'paused' if tenant.paused else '')
 
 
@@ -41,15 +41,14 @@ def headline(status: QueueStatus) -> str:
 
 def status_lines(status: QueueStatus) -> Iterator[str]:
     yield headline(status)
-    held = f', {status.parked:,} held back by a pause, a cap or a rate' if status.parked else ''
-    tenants = '1 tenant' if status.tenants == 1 else f'{status.tenants:,} tenants'
-    yield f'  waiting     {tasks_text(status.waiting)} of {tenants}{held}'
+    held = f'; {_held_text(status)} held back by a pause, a cap or a rate' if status.parked else ''
+    yield f'  waiting     {tasks_text(status.waiting)} of {_tenants_text(status.tenants)}{held}'
     yield f'  delayed     {status.delayed:,}'
     yield f'  dead        {status.dead:,}'
     waits = status.waits
     if waits.count:
         yield (f'  waits       p50 {seconds_text(waits.quantile(0.5))}, p95 {seconds_text(waits.quantile(0.95))}, '
-               f'p99 {seconds_text(waits.quantile(0.99))}; {_rate(waits)}, {waits.count:,} in the last '
+               f'p99 {seconds_text(waits.quantile(0.99))}; {rate_text(waits.rate)}, {waits.count:,} in the last '
                f'{seconds_text(waits.seconds)}')
     else:
         yield '  waits       no task was delivered lately'
@@ -69,18 +68,18 @@ def status_lines(status: QueueStatus) -> Iterator[str]:
              'paused' if each.paused else '') for each in status.sub_queues])
 
 
+def _held_text(status: QueueStatus) -> str:
+    if not status.sub_queues:
+        return _tenants_text(status.parked)
+    return '1 tenant or sub-queue' if status.parked == 1 else f'{status.parked:,} tenants and sub-queues'
+
+
+def _tenants_text(count: int) -> str:
+    return '1 tenant' if count == 1 else f'{count:,} tenants'
+
+
 def status_data(status: QueueStatus) -> dict[str, Any]:
     return {**asdict(status), 'waits': _waits_data(status.waits)}
-
-
-def _rate(waits: Waits) -> str:
-    if not waits.count:
-        return NOTHING
-    return rate_text(waits.rate) if waits.rate >= 10 else _slow_rate(waits.rate)
-
-
-def _slow_rate(rate: float) -> str:
-    return f'{rate:.2g}/s' if rate >= 0.1 else f'{rate * 60:.2g}/m'
 
 
 def _waits_data(waits: Waits) -> dict[str, Optional[float]]:

@@ -7,7 +7,7 @@ from typing import Optional
 import click
 
 from ..errors import ConfigError
-from .session import NO_ANSWER, Session, session_command
+from .session import ALL_QUEUES, NO_ANSWER, Session, session_command
 
 __all__ = ('command',)
 
@@ -15,7 +15,7 @@ __all__ = ('command',)
 SHORTEST_TOKEN = 16
 
 
-@session_command(name='web')
+@session_command(name='web', queue_help=ALL_QUEUES, json_help='Say as JSON where it listens, for programs.')
 @click.option('--host', default='127.0.0.1', show_default=True, metavar='ADDRESS',
               help='Where it can be reached: by default from this machine alone. 0.0.0.0 is for everybody.')
 @click.option('--port', type=click.IntRange(0, 65535), default=8910, show_default=True, help='0 takes a free one.')

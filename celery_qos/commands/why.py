@@ -29,6 +29,8 @@ def command(session: Session, subject: Key, kind: Optional[str]) -> Optional[int
     """
     if isinstance(subject, tuple) and kind == 'task':
         raise click.UsageError('a task is inside nothing: give --task or --inside')
+    if subject == '' and kind is None:
+        kind = 'tenant'     # no task has an empty id
     with session.progress('tasks looked at') as progress:
         why = session.control.why(subject, session.queue, kind, progress.at)
     session.emit({'queue': session.queue_name, 'state': why.state, 'sentence': why.sentence, **why.facts},

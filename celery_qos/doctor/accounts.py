@@ -8,7 +8,7 @@ from time import sleep
 from .. import keys
 from . import reads
 from .audit import Account
-from .finding import Finding, bad, mended, ok, warn
+from .finding import Finding, bad, counted, mended, ok, warn
 from .patient import Patient
 
 __all__ = ('keys_of_other_types', 'orphans', 'tenants', 'totals', 'in_flight', 'delayed')
@@ -145,7 +145,7 @@ def tenants(patient: Patient) -> Iterator[Finding]:
                    'hold all that are inside them', 'ask again when limits hold fewer tenants back')
     empty += unknown
     if not empty and not looked.wrong:
-        yield ok(f'{count} accounts of waiting tasks, all right')
+        yield ok(f'{counted(count, "account")} of waiting tasks, all right')
 
 
 def _still(patient: Patient, empty: list[Account]) -> tuple[list[Account], list[Account]]:
@@ -179,7 +179,8 @@ def totals(patient: Patient) -> Iterator[Finding]:
         for text in wrong:
             yield mended(f'{text}: counted anew') if patient.fix else bad(text, FIX, mends=True)
         if not wrong:
-            yield ok(f'{found.waiting.tasks} tasks wait, {found.slots.tasks} slots: the totals are right')
+            yield ok(f'{counted(found.waiting.tasks, "waiting task")}, {counted(found.slots.tasks, "slot")}: the '
+                     'totals are right')
         return
     for text in wrong:
         yield mended(f'{text}: counted anew') if patient.fix else bad(text, FIX, mends=True)
@@ -234,7 +235,7 @@ def in_flight(patient: Patient) -> Iterator[Finding]:
         yield bad(f'and {len(wrong) - MOST_NAMED} others', FIX, mends=True) if not patient.fix else \
             mended(f'and {len(wrong) - MOST_NAMED} others')
     if not wrong:
-        yield ok(f'{count} tasks are in flight, and the accounts that limits go by are right')
+        yield ok(f'{counted(count, "task")} in flight, and the accounts that limits go by are right')
 
 
 def delayed(patient: Patient) -> Iterator[Finding]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ('Finding', 'LEVELS', 'ok', 'warn', 'bad', 'mended')
+__all__ = ('Finding', 'LEVELS', 'ok', 'warn', 'bad', 'mended', 'counted')
 
 #: From good to bad. `warn`: it works, and may not always; `bad`: it does not work, or tasks may be lost.
 LEVELS = ('ok', 'mended', 'warn', 'bad')
@@ -44,3 +44,8 @@ def bad(sentence: str, remedy: str, mends: bool = False) -> Finding:
 
 def mended(sentence: str) -> Finding:
     return Finding('mended', sentence)
+
+
+def counted(count: int, noun: str) -> str:
+    """Such as ``1 task`` or ``2 tasks``."""
+    return f'{count} {noun}' if count == 1 else f'{count} {noun}s'

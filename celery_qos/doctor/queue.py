@@ -8,7 +8,7 @@ from ..errors import SchemaMismatch
 from ..look import Look
 from ..store import SCHEMA_VERSION
 from . import reads
-from .finding import Finding, bad, mended, ok, warn
+from .finding import Finding, bad, counted, mended, ok, warn
 from .patient import Patient
 
 __all__ = ('schemas', 'schema', 'config', 'prefetch', 'leases', 'overdue', 'idle_slots', 'dead_letters')
@@ -34,7 +34,7 @@ def schemas(patient: Patient) -> Iterator[Finding]:
         yield warn(f'queue {name!r} is stored with schema version {version}, this celery-qos uses {SCHEMA_VERSION}',
                    'run one release everywhere; or drain the queue with the release that made it, and delete it')
     if not others:
-        yield ok(f'{count} queues on this server, all of schema version {SCHEMA_VERSION}')
+        yield ok(f'{counted(count, "queue")} on this server, all of schema version {SCHEMA_VERSION}')
 
 
 def schema(patient: Patient) -> Iterator[Finding]:
@@ -91,9 +91,10 @@ def leases(patient: Patient) -> Iterator[Finding]:
     if not lost and not unleased:
         waiting = patient.store.size(patient.queue) or 0
         if not live and waiting:
-            yield warn(f'{waiting} tasks wait, and no worker has a lease', 'start a worker for this queue')
+            wait = 'waits' if waiting == 1 else 'wait'
+            yield warn(f'{counted(waiting, "task")} {wait}, and no worker has a lease', 'start a worker for this queue')
         else:
-            yield ok(f'{len(live)} consumers have a lease')
+            yield ok(f'{counted(len(live), "consumer")} {"has" if len(live) == 1 else "have"} a lease')
         return
     for name in unleased:
         if patient.fix:
@@ -106,7 +107,8 @@ def leases(patient: Patient) -> Iterator[Finding]:
                       'celery qos doctor --fix', mends=True)
     if not lost:
         return
-    text = f'the leases of {len(lost)} consumers ended up to {max(lost.values()):.0f} s ago, and no sweep has noticed'
+    text = (f'the leases of {counted(len(lost), "consumer")} ended up to {max(lost.values()):.0f} s ago, and no sweep '
+            'has noticed')
     yield _swept(patient, text, 'their tasks are with the other workers')
 
 
@@ -114,7 +116,7 @@ def overdue(patient: Patient) -> Iterator[Finding]:
     """A delayed task that is due is to be noticed by the sweep of any worker."""
     late = reads.overdue_seconds(patient.store, patient.queue)
     if late is None or late < OVERDUE:
-        yield ok(f'{patient.store.count_delayed(patient.queue)} delayed tasks, none overdue')
+        yield ok(f'{counted(patient.store.count_delayed(patient.queue), "delayed task")}, none overdue')
     else:
         yield _swept(patient, f'a delayed task is due for {late:.0f} s, and no sweep has noticed',
                      'it waits for its turn')
@@ -146,7 +148,7 @@ def idle_slots(patient: Patient) -> Iterator[Finding]:
         if not free:
             yield ok('no slot is idle while a task waits that may be served')
             return
-    text = f'{free} slots are idle, though tasks wait that may be served'
+    text = f'{counted(free, "slot")} {"is" if free == 1 else "are"} idle, though tasks wait that may be served'
     if patient.fix:
         patient.audit.fill()
         yield mended(f'{text}: they are filled')
@@ -161,9 +163,9 @@ def dead_letters(patient: Patient) -> Iterator[Finding]:
     most = int(text) if text and text.isdigit() else 100_000
     remedy = 'celery qos dead list; then requeue, export or delete them'
     if count >= most:
-        yield bad(f'{count} dead letters, as many as max_dead_letters keeps: the oldest one goes for each new one',
-                  remedy)
+        yield bad(f'{counted(count, "dead letter")}, as many as max_dead_letters keeps: the oldest one goes for each '
+                  'new one', remedy)
     elif count >= NEARLY_FULL * most:
-        yield warn(f'{count} dead letters, of {most} that are kept', remedy)
+        yield warn(f'{counted(count, "dead letter")}, of {most} that are kept', remedy)
     else:
-        yield ok(f'{count} dead letters, of {most} that are kept')
+        yield ok(f'{counted(count, "dead letter")}, of {most} that are kept')

@@ -6,7 +6,7 @@ from time import time
 from typing import Any
 
 from ..store import MINIMUM_SERVER
-from .finding import Finding, bad, ok, warn
+from .finding import Finding, bad, counted, ok, warn
 from .patient import Patient
 
 __all__ = ('version', 'persistence', 'memory', 'replication', 'clock', 'connections')
@@ -47,7 +47,8 @@ def persistence(patient: Patient) -> Iterator[Finding]:
             lost = 'nothing' if fsync == 'always' else 'the tasks of about one second'
             yield ok(f'the append-only file is on: a crash of the machine loses {lost}')
         return
-    remedy = 'CONFIG SET appendonly yes, and CONFIG REWRITE'
+    # CONFIG REWRITE fails where the server was started without a file.
+    remedy = 'CONFIG SET appendonly yes, and  appendonly yes  in redis.conf, so that it stays after a restart'
     if save or save is None and info.get('rdb_last_save_time', 0) > time() - info.get('uptime_in_seconds', 0) + 1:
         if info.get('rdb_last_bgsave_status', 'ok') != 'ok':
             yield bad('the last snapshot failed, and Redis may refuse writes for it',
@@ -80,7 +81,8 @@ def memory(patient: Patient) -> Iterator[Finding]:
         yield warn(f'{used // MIB} MiB are used, of {limit // MIB} MiB of {what}',
                    'find who fills it (celery qos tenants), give tenants a capacity, or give Redis more memory')
     if int(info.get('evicted_keys', 0)):
-        yield warn(f'Redis has deleted {info["evicted_keys"]} keys for want of memory since it was started',
+        yield warn(f'Redis has deleted {counted(int(info["evicted_keys"]), "key")} for want of memory since it was '
+                   'started',
                    'if tasks were among them they are gone; see maxmemory-policy')
 
 
@@ -88,16 +90,17 @@ def replication(patient: Patient) -> Iterator[Finding]:
     """What a failover loses."""
     info = patient.info
     replicas, wanted = int(info.get('connected_slaves', 0)), patient.setting('min-replicas-to-write')
+    follow = f'{counted(replicas, "replica")} {"follows" if replicas == 1 else "follow"}'
     if info.get('role') != 'master':
         yield bad('the server is a replica, which takes no writes',
                   'name the master in the broker URL, or use qos-sentinel://')
     elif not replicas:
         yield ok('the server has no replicas: it is as available as its machine')
     elif wanted == '0':
-        yield warn(f'{replicas} replicas follow, but the server also takes writes where none does: after a failover '
+        yield warn(f'{follow}, but the server also takes writes where none does: after a failover '
                    'these tasks are gone', 'CONFIG SET min-replicas-to-write 1 and min-replicas-max-lag 10')
     else:
-        yield ok(f'{replicas} replicas follow; min-replicas-to-write is {wanted or "not known"}')
+        yield ok(f'{follow}; min-replicas-to-write is {wanted or "not known"}')
     behind = [name for name, value in info.items() if name.startswith('slave') and isinstance(value, dict)
               and value.get('state') != 'online']
     if behind:
@@ -151,7 +154,7 @@ def connections(patient: Patient) -> Iterator[Finding]:
     most, clients = patient.setting('maxclients'), int(patient.info.get('connected_clients', 0))
     if most and clients > NEARLY_FULL * int(most):
         wrong = True
-        yield warn(f'{clients} clients are connected, of {most} that may be',
+        yield warn(f'{counted(clients, "client")} connected, of {most} that may be',
                    'raise maxclients, or lower broker_pool_limit')
     if not wrong:
         yield ok('idle connections stay open, dead ones are noticed, and replies may be large')

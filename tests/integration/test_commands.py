@@ -75,12 +75,15 @@ class TestSet:
         publish(app)
         data = run(app, 'set', 'tenant', 'acme', 'weight=3', 'rate=100/m', 'capacity=unlimited', '--json', code=0).data
         assert data['set_at_run_time'] == ['capacity', 'rate', 'weight']
-        assert data['options'] == {**celery_qos.control(app).tenant('acme')}
+        assert data['options'] == {**celery_qos.control(app).tenant('acme'), 'rate': 1.666667}
         assert (data['options']['weight'], data['options']['capacity']) == (3, None)
         shown = run(app, 'set', 'tenant', 'acme', 'weight=none', code=0).out.splitlines()
         assert shown[0] == 'tenant acme, queue celery'
-        assert 'weight         2           config or default' in shown
+        assert 'weight         2           config' in shown
         assert 'rate           100/m       run time' in shown
+        run(app, 'set', 'default-tenant', 'burst=3', code=0)
+        shown = run(app, 'set', 'tenant', 'globex').out.splitlines()
+        assert {'burst          3           default tenant', 'weight         1           default'} <= {*shown}
 
     def test_a_tenant_inside_another_the_empty_one_and_the_default(self, server, run):
         app, control = app_on(server), celery_qos.control(app_on(server))
@@ -98,13 +101,32 @@ class TestSet:
         assert 'sub_queue      free' in run(app, 'set', 'tenant', 'acme', 'sub_queue=free').out
         assert run(app, 'set', 'queue', 'algorithm=dwrr', '--json').data['options']['algorithm'] == 'dwrr'
         assert run(app, 'set', 'egress', 'capacity=20', '--json').data['options']['capacity'] == 20
-        assert run(app, 'set', 'queue', '--json').data['set_at_run_time'] == ['algorithm']
+        shown = run(app, 'set', 'queue', '--json').data
+        assert shown['set_at_run_time'] == ['algorithm'] and 'capacity' not in shown['options']
+
+    def test_list(self, server, run):
+        app = app_on(server, QoS(queues=GOLD_AND_FREE))
+        ran = run(app, 'set', '--list', code=1)
+        assert (ran.out, ran.err) == ('', 'none\n')
+        publish(app)
+        for words in (['tenant', 'acme', 'paused=yes'], ['egress', 'capacity=20'],
+                      ['tenant', 'alice', '--inside', 'acme', 'rate=100/m', 'weight=2'],
+                      ['sub-queue', 'gold', 'weight=5'], ['queue', 'algorithm=dwrr'], ['default-tenant', 'burst=3']):
+            run(app, 'set', *words, code=0)
+        assert [line.split() for line in run(app, 'set', 'list', code=0).out.splitlines()[1:]] == [
+            ['queue', '-', 'algorithm=dwrr'], ['egress', '-', 'capacity=20'], ['default-tenant', '-', 'burst=3'],
+            ['sub-queue', 'gold', 'egress_weight=5', 'ingress_weight=5'], ['tenant', 'acme', 'paused=yes'],
+            ['tenant', 'acme/alice', 'rate=100/m', 'weight=2']]
+        ran = run(app, 'set', '--json', '--list', '--top', '5', code=0)
+        assert ran.data[4] == {'of': 'tenant', 'name': 'acme', 'options': {'paused': True}}
+        assert len(ran.data) == 5 and 'there are more' in ran.err
 
     @pytest.mark.parametrize('words, said', [
         (['tenant', 'acme', 'wieght=3'], "did you mean 'weight'"), (['tenant', 'acme', 'weight'], 'is not NAME=VALUE'),
         (['tenant', 'acme', 'weight=1', 'weight=2'], 'given twice'), (['tenant', 'a\nb', 'weight=1'], 'printable'),
         (['tenant', 'acme', 'sub_queue=gold'], "'gold' is unknown"), (['sub-queue', 'gold', 'weight=1'], 'has none'),
-        (['queue', 'algorithm=fifo', '-Q', 'celary'], "queue: 'celary' is unknown"), (['qeue'], 'queue')])
+        (['queue', 'algorithm=fifo', '-Q', 'celary'], "queue: 'celary' is unknown"), (['qeue'], 'queue'),
+        (['tenant', 'acme', 'paused=maybe'], "paused: 'maybe' is neither yes nor no")])
     def test_what_cannot_be_is_refused(self, server, run, words, said):
         assert said in run(app_on(server), 'set', *words, code=2).err
         assert not celery_qos.control(app_on(server)).set_at_run_time('tenant', 'acme')
@@ -115,7 +137,10 @@ class TestPause:
         app = app_on(server)
         publish(app, times=3)
         publish(app, ('acme', 'alice'))
-        assert run(app, 'pause', 'acme', code=0).out == 'tenant acme is paused: 4 tasks wait until it is resumed\n'
+        ran = run(app, 'pause', 'acme', code=0)
+        assert (ran.out, ran.err) == ('tenant acme is paused: 4 tasks wait until it is resumed\n', '')
+        assert 'tenant acne was not seen on queue celery' in run(app, 'pause', 'acne', code=0).err
+        assert run(app, 'pause', 'acne', code=0).err == ''
         assert celery_qos.control(app).tenant('acme')['paused'] is True
         assert run(app, 'resume', 'acme', '--json').data == {
             'queue': 'celery', 'tenant': 'acme', 'paused': False, 'waiting': 4}
@@ -138,6 +163,7 @@ class TestPurge:
         publish(app, 'globex')
         ran = run(app, 'purge', 'acme', input='n\n', code=1)
         assert 'Delete 5 tasks of tenant acme?' in ran.err and 'nothing was done' in ran.err
+        assert 'nobody to ask: give --yes' in run(app, 'purge', 'acme', input='', code=2).err
         # Click before 8.2 echoes what was typed.
         ran = run(app, 'purge', 'alice', '--inside', 'acme', input='y\n', code=0)
         assert ran.out.endswith('tenant acme/alice: 2 tasks deleted\n')
@@ -166,7 +192,7 @@ class TestDelayed:
         assert [line.split()[0] for line in lines] == ['task', first, second]
         assert [each['task_id'] for each in run(app, 'delayed', 'list', '--tenant', 'alice', '--inside', 'acme',
                                                 '--json').data] == [second]
-        ran = run(app, 'delayed', 'list', '--limit', '2', '--json')
+        ran = run(app, 'delayed', 'list', '--top', '2', '--json')
         assert len(ran.data) == 2 and 'there are more' in ran.err
         assert len(run(app, 'delayed', 'list', '--all', '--task', 'j*', '--json').data) == 5
         assert run(app, 'delayed', 'list', '--task', 'other', '--json', code=1).data == []
@@ -249,11 +275,17 @@ def test_a_busy_queue_at_a_glance(server, run):
         assert [(each['tenant'], each['waiting']) for each in tenants][0] == ('acme', status['waiting'])
         globex, = run(ledger.app, 'tenants', '--match', 'glob*', '--json').data
         assert globex['waits']['count'] == 3 and globex['waits']['p99'] is not None
-        lines = run(ledger.app, 'tenants', '--sort', 'tenant', '--top', '1').out.splitlines()
-        assert len(lines) == 2 and lines[1].startswith('acme ')
-        run(ledger.app, 'tenants', '--match', 'nobody', code=1)
+        ran = run(ledger.app, 'tenants', '--sort', 'tenant', '--top', '1')
+        assert [line.split()[0] for line in ran.out.splitlines()] == ['tenant', 'acme']
+        assert ran.err == 'there are more: --all lists all, --top N so many\n'
+        assert [run(ledger.app, 'tenants', '--sort', sort, '--limit', '1').out.splitlines()[1].split()[0]
+                for sort in ('oldest', 'wait')] == ['acme'] * 2
+        assert run(ledger.app, 'tenants', '--match', 'nobody', code=1).err == 'none\n'
+        assert '--limit' not in run(ledger.app, 'tenants', '--help').out
 
         assert run(ledger.app, 'top', '--json', code=0).data['tenants'][0]['tenant'] == 'acme'
+        lines = run(ledger.app, 'top', '--json', '--count', '2', '--interval', '0.1', code=0).out.splitlines()
+        assert [json.loads(line)['status']['queue'] for line in lines] == ['celery'] * 2
         pictures = run(ledger.app, 'top', '--count', '2', '--interval', '0.1', code=0).out
         assert pictures.count('queue celery: wrr') == pictures.count('\nacme ') == 2
 
@@ -263,6 +295,7 @@ def test_a_busy_queue_at_a_glance(server, run):
         delayed, = run(ledger.app, 'delayed', 'list', '--json').data
         assert run(ledger.app, 'why', delayed['task_id'], '--json', code=0).data['state'] == 'delayed'
         assert run(ledger.app, 'why', 'nobody', '--tenant', code=1).out.startswith("tenant 'nobody'")
+        assert run(ledger.app, 'why', '', code=1).out.startswith("tenant ''")
         run(ledger.app, 'why', 'a', '--inside', 'b', '--task', code=2)
         ledger.let_end('now')
 
@@ -271,7 +304,8 @@ class TestTrouble:
     def test_redis_is_down(self, server, run):
         app = app_on(server, url='qos+socket:///nowhere/redis.sock', connect_retries_timeout=0.1, interval_start=0)
         ran = run(app, 'status', code=3)
-        assert ran.err.startswith('Error: Redis does not answer: ') and ran.err.count('\n') == 1
+        assert ran.err.startswith('Error: Redis at qos+socket:///nowhere/redis.sock does not answer: ')
+        assert ran.err.endswith('is it running? The address is broker_url of the app\n') and ran.err.count('\n') == 1
 
     def test_another_broker(self, server, run):
         app = app_on(server, url='redis://:secret@localhost:1/0')

@@ -291,4 +291,4 @@ def test_the_command(moving, run):
     assert 'raise its capacity, or give --force' in run(moving.app, 'move', *where, code=1).out
     assert run(moving.app, 'move', *where, '--force', code=0).out == '1 task moved\n'
     assert move('nobody', '--to-tenant', 'g')[0] == 1
-    assert 'nothing is said of where to' in run(moving.app, 'move', 'nobody', code=2).err
+    assert 'say where to' in run(moving.app, 'move', 'nobody', code=2).err

@@ -6,7 +6,7 @@ from math import inf
 import pytest
 
 from celery_qos.commands.table import Column, lines
-from celery_qos.commands.text import clean, rate_text, seconds_text, tenant_text
+from celery_qos.commands.text import clean, limit_text, rate_text, seconds_text, tenant_text
 from celery_qos.config import Egress, QoS, SubQueue, Tenant
 from celery_qos.errors import ConfigError
 from celery_qos.overrides import parsed
@@ -43,9 +43,15 @@ def test_durations(seconds, text):
     assert seconds_text(seconds) == text
 
 
-@pytest.mark.parametrize('rate, text', [(None, '-'), (5.0, '5/s'), (100 / 60, '100/m'), (1 / 3600, '1/h'),
+@pytest.mark.parametrize('rate, text', [(5.0, '5/s'), (100 / 60, '100/m'), (1 / 3600, '1/h'),
                                         (0.123456, '0.123/s'), (5000 / 3600, '5000/h')])
-def test_rates_are_in_the_unit_that_makes_them_round(rate, text):
+def test_limits_are_in_the_unit_that_makes_them_round(rate, text):
+    assert limit_text(rate) == text
+
+
+@pytest.mark.parametrize('rate, text', [(None, '-'), (0.0, '-'), (1234.5, '1,234/s'), (1000 / 60, '17/s'),
+                                        (50 / 15, '3.3/s'), (0.19, '0.19/s'), (0.04, '2.4/m'), (1 / 3600, '1/h')])
+def test_measured_rates_are_by_the_second_where_they_are_not_low(rate, text):
     assert rate_text(rate) == text
 
 
