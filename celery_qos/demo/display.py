@@ -1,4 +1,4 @@
-"""Shows the demo while it runs: a live table, or a line a second."""
+"""Shows the demo while it runs: a live table, or a line every two seconds."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -9,11 +9,12 @@ from typing import Any, Optional, Protocol
 from .errors import DemoError
 from .side import TenantState
 from .table import HEADER, View, as_text, rows
+from .waits import Wait
 
 __all__ = ('Display', 'LiveTable', 'Lines')
 
 #: Seconds between two lines.
-_LINE_EVERY = 1.0
+_LINE_EVERY = 2.0
 
 
 class Display(Protocol):
@@ -46,7 +47,7 @@ class Lines:
         if elapsed < self._due:
             return
         if not self._due:
-            self.say('the median wait of each tenant, and how many tasks wait:')
+            self.say('the median wait of the quiet and the busy tenant, and how many tasks wait:')
         self._due += _LINE_EVERY
         self.say(' | '.join([f'{elapsed:3.0f} s', *(_in_short(name, states) for name, states in view.items())]))
 
@@ -61,8 +62,14 @@ class Lines:
 
 
 def _in_short(name: str, states: Sequence[TenantState]) -> str:
-    medians = ', '.join(f'{state.tenant} {state.waits.median or "-"}' for state in states)
-    return f'{name}: {medians}, {sum(state.waiting for state in states)} waiting'
+    """Such as ``celery-qos: quiet 26 ms, busy over 866 ms, 70 wait``: the first tenant is the quiet one."""
+    medians = ', '.join(f'{nickname} {_in_words(state.waits.median)}'
+                        for nickname, state in zip(('quiet', 'busy'), states, strict=True))
+    return f'{name}: {medians}, {sum(state.waiting for state in states)} wait'
+
+
+def _in_words(wait: Optional[Wait]) -> str:
+    return '-' if wait is None else str(wait).replace('>', 'over ')
 
 
 class LiveTable:

@@ -44,7 +44,7 @@ def meaning(view: View) -> str:
     here, there = states[by_size[0]], other_states[by_size[0]]
     busy, busy_there = states[by_size[-1]], other_states[by_size[-1]]
     text = (f'Tenant {here.tenant} is the quiet one. On {name} its tasks waited {_waits(here)}. '
-            f'On {other} they waited {_waits(there)}{_comparison(here, there)}. '
+            f'On {other} they waited {_waits(there)}. '
             f'Tenant {busy.tenant}, the busy one, waited {_waits(busy)} on {name}, {_waits(busy_there)} on {other}.')
     left = [f'{state.waiting + state.in_flight} of tenant {state.tenant} on {side}'
             for side, states in view.items() for state in states if state.waiting + state.in_flight]
@@ -58,12 +58,3 @@ def _waits(state: TenantState) -> str:
     if state.waits.median is None or state.waits.longest is None:
         return 'not at all: none was sent'
     return f'{state.waits.median} in the median and {state.waits.longest} at most'
-
-
-def _comparison(here: TenantState, there: TenantState) -> str:
-    if here.waits.median is None or there.waits.median is None:
-        return ''
-    ratio = there.waits.median.seconds / max(here.waits.median.seconds, 0.001)
-    if here.waits.median.open or ratio < 1.5:
-        return ', which is no clear difference'
-    return f': {ratio:.0f} times as long in the median, in one line with all that was sent before them'

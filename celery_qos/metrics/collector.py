@@ -24,7 +24,7 @@ __all__ = ('Collector',)
 
 logger = get_logger(__name__)
 
-#: Seconds for which what was read is as good as new: two Prometheis cost what one does.
+#: Seconds for which what was read is as good as new: two servers of Prometheus cost what one does.
 MAX_AGE = 1.0
 #: Seconds that a scrape waits for Redis; Prometheus gives up after 10 by default.
 PATIENCE = 5.0

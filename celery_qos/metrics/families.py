@@ -49,7 +49,7 @@ METRICS: dict[str, Metric] = {
     'delayed_overdue_seconds': Metric('gauge', 'For how long the first delayed task has been due', _QUEUE),
     'dead_tasks': Metric('gauge', 'Dead letters that are kept now', _QUEUE),
 
-    'sub_queue_in_flight_tasks': Metric('gauge', 'Tasks delivered or running, where these are counted', _SUB_QUEUE),
+    'sub_queue_in_flight_tasks': Metric('gauge', 'Tasks delivered or running, where they are counted', _SUB_QUEUE),
     'sub_queue_capacity_tasks': Metric('gauge', 'How many tasks may wait', _SUB_QUEUE),
     'sub_queue_weight': Metric('gauge', 'Its share of the slots, against those of the other sub-queues', _SUB_QUEUE),
     'sub_queue_paused': Metric('gauge', '1 while it is paused, else 0', _SUB_QUEUE),
@@ -68,10 +68,12 @@ METRICS: dict[str, Metric] = {
     'expired': Metric('counter', 'Tasks that expired before they were delivered', _SUB_QUEUE),
     'revoked': Metric('counter', 'Delayed tasks that were revoked', _SUB_QUEUE),
 
-    'oldest_wait_seconds': Metric('gauge', 'How long the task has waited that has waited longest', _QUEUE),
+    'oldest_wait_seconds': Metric(
+        'gauge', "How long the task has waited that has waited longest, but for paused tenants'", _QUEUE),
     'tenants_age_seconds': Metric('gauge', 'How long ago the tenants were looked at'),
     'tenant_waiting_tasks': Metric('gauge', 'Waiting tasks of the tenant', _TENANT),
-    'tenant_in_flight_tasks': Metric('gauge', 'Tasks of the tenant that are delivered or running', _TENANT),
+    'tenant_in_flight_tasks': Metric(
+        'gauge', 'Tasks of the tenant in egress; until they end where they are counted', _TENANT),
     'tenant_share_ratio': Metric('gauge', "Its part of the queue's deliveries of the last minutes", _TENANT),
     'tenant_entitlement_ratio': Metric(
         'gauge', 'The part that its weight gives it among those that wait now', _TENANT),

@@ -6,12 +6,13 @@ from typing import NamedTuple, Optional
 
 from redis.exceptions import NoPermissionError
 
+from .. import keys
 from ..look import Look
 from ..observe.counts import counts_by_sub_queue
 from ..observe.status import QueueStatus, status_of
 from ..observe.tenants import TenantStatus, tenants_of
 from ..observe.waits import Waits, totals
-from ..store import Store
+from ..store import Store, batches
 
 __all__ = ('QueueReading', 'TenantsReading', 'read_queue', 'read_tenants', 'read_memory')
 
@@ -36,7 +37,7 @@ class TenantsReading(NamedTuple):
 
     status: QueueStatus
     tenants: list[TenantStatus]
-    #: Seconds that the oldest task has waited; None where this user may not ask.
+    #: Seconds that the oldest task of who is not paused has waited; None where this user may not ask.
     oldest: Optional[float]
 
 
@@ -52,10 +53,7 @@ def read_tenants(store: Store, queue: str, top: int) -> TenantsReading:
     """All tenants are looked at, some in a call: the more there are, the longer it takes."""
     status = status_of(store, queue)
     tenants = tenants_of(store, queue, 'waiting', top, '', None)
-    oldest = _oldest(store, queue)
-    if oldest is not None:
-        oldest = max(oldest, *(tenant.wait or 0.0 for tenant in tenants), 0.0)
-    return TenantsReading(status, tenants, oldest)
+    return TenantsReading(status, tenants, _oldest(store, status, tenants))
 
 
 def read_memory(store: Store) -> tuple[Optional[int], Optional[int]]:
@@ -67,10 +65,13 @@ def read_memory(store: Store) -> tuple[Optional[int], Optional[int]]:
     return info.get('used_memory'), info.get('maxmemory')
 
 
-def _oldest(store: Store, queue: str) -> Optional[float]:
-    """Of as many tenants as may be looked at; None where this user may not read tasks."""
-    look = Look(store)
-    ids = [each for each, _ in islice(look.waiting_ids(queue), MOST_OLDEST) if ':' in each]
+def _oldest(store: Store, status: QueueStatus, tenants: list[TenantStatus]) -> Optional[float]:
+    """Of these and of as many more as may be looked at, but for who is paused; None where this user may not read
+    tasks."""
+    look, queue = Look(store), status.queue
+    some = (each for each, _ in islice(look.waiting_ids(queue), MOST_OLDEST) if ':' in each)
+    most = (f'{tenant.sub_queue}:{_path_of(tenant)}' for tenant in tenants if tenant.waiting)
+    ids = _without_paused(look, status, list(dict.fromkeys([*some, *most])))
     try:
         since = [each for each in look.oldest(queue, ids) if each]
     except NoPermissionError:
@@ -78,3 +79,23 @@ def _oldest(store: Store, queue: str) -> Optional[float]:
     if not since:
         return None if ids else 0.0
     return max(0.0, (look.glance(queue).now_ms - min(since)) / 1000)
+
+
+def _without_paused(look: Look, status: QueueStatus, ids: list[str]) -> list[str]:
+    """Their tasks wait because somebody wants it. A pause holds for all that is inside, of a sub-queue or a tuple."""
+    sub_queues = {each.name for each in status.sub_queues if each.paused}
+    above = {each: _paths(each.partition(':')[2]) for each in ids}
+    paused: set[str] = set()
+    for some in batches(dict.fromkeys(path for paths in above.values() for path in paths), 500):
+        paused |= {path for path, (_, is_paused) in zip(some, look.weights_of(status.queue, some)) if is_paused}
+    return [each for each in ids if each.partition(':')[0] not in sub_queues and paused.isdisjoint(above[each])]
+
+
+def _path_of(tenant: TenantStatus) -> str:
+    return keys.PART.join(tenant.tenant) if isinstance(tenant.tenant, tuple) else tenant.tenant
+
+
+def _paths(path: str) -> list[str]:
+    """A tenant's, and those of who it is inside of."""
+    parts = path.split(keys.PART)
+    return [keys.PART.join(parts[:depth]) for depth in range(1, len(parts) + 1)]

@@ -226,7 +226,8 @@ GUARDED = ('unlock', 'dead/letter')
 def _tenant(status: TenantStatus) -> dict[str, Any]:
     data = asdict(status)
     del data['waits']
-    return {**data, **{name: getattr(status, name) for name in ('rate', 'p50', 'p95', 'p99')}}
+    return {**data, 'delivered': status.waits.count,
+            **{name: getattr(status, name) for name in ('rate', 'p50', 'p95', 'p99')}}
 
 
 def _waits(waits: Waits) -> dict[str, Any]:

@@ -88,7 +88,7 @@ def start(tmp_path: Path) -> Iterator[Any]:
 
 def loaded(demo: Demo) -> bool:
     assert demo.process.poll() is None, demo.text
-    return ' waiting' in demo.text
+    return ' wait | stock redis: quiet ' in demo.text
 
 
 def table(text: str) -> dict[tuple[str, str], list[str]]:

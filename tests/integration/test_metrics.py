@@ -150,6 +150,19 @@ def test_tenants_are_bounded(server, hand):
     assert not [key for key in samples(collector(server, top=0)) if 'tenant_' in key[0]]
 
 
+def test_the_oldest_wait_is_of_who_is_not_paused(server, hand):
+    hand.configure(QoS(queues=[SubQueue('x', 9, 1), SubQueue('y', 9, 1, paused=True)]))
+    for tenant in 'lazy', 'team\x1falice':
+        hand.put(tenant, sub_queue='x')
+    hand.put('z', sub_queue='y')
+    for tenant in 'lazy', 'team':
+        hand.set_tenant(tenant, paused=True)
+    assert samples(collector(server))['oldest_wait_seconds', 'celery'] == 0
+    assert samples(collector(server))['tenant_oldest_wait_seconds', 'celery', 'x', 'lazy', 'tenant'] > 0
+    hand.set_tenant('team', paused=False)
+    assert samples(collector(server, top=1))['oldest_wait_seconds', 'celery'] > 0
+
+
 def test_sub_queues(server, hand):
     hand.configure(QoS(queues=[SubQueue('x', 2, 3, on_full='dead-letter'), SubQueue('y', 20, 1, paused=True)]))
     hand.put('a', times=3, sub_queue='x')

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from celery_qos import keys
 from celery_qos.embedded import EmbeddedRedis
 from celery_qos.store import Store
 
@@ -165,9 +166,18 @@ def test_colours_widths_and_motion(page, web, store):
         assert page.script(CONTRAST) == []
         assert page.script(GRAPHICS) == []
         assert page.script('return document.documentElement.scrollWidth') == 390
+        assert page.script("return document.querySelector('[data-sort=wait]').getBoundingClientRect().right") < 390
+        assert page.script("return document.querySelector('.sideways').checkVisibility()")
         assert page.script("return document.getAnimations().filter((each) => each.playState === 'running').length") == 0
     page.open(web.url)
-    assert page.script('return document.getAnimations().length') > 0
+    flowing = ("return [...document.querySelectorAll('path.dots')].filter((dot) => "
+               "dot.checkVisibility({visibilityProperty: true})).length")
+    page.shows('#lanes', 'acme')
+    assert page.script(flowing) == 0, 'nothing was delivered since the page was opened'
+    store.note_waits('celery', {(keys.ROOT.encode(), 3): 2, (b':acme', 3): 2}, 1.0)
+    # From acme's stream, to egress, and to the two workers.
+    until(lambda: page.script(flowing) == 4)
+    until(lambda: page.script(flowing) == 0)
 
 
 def test_by_keyboard(page, web, store):
@@ -207,6 +217,8 @@ def test_changes(page, web, store):
     work(store)
     page.open(web.url)
     page.shows('#dead', HOSTILE[0])
+    boxes = "return [...document.querySelectorAll('input[type=checkbox]')].some((box) => box.checkVisibility())"
+    assert not page.script(boxes)
     page.click('#unlock')
     page.type('#token', 'wrong')
     page.click('#token-form button.main')
@@ -233,7 +245,7 @@ def test_changes(page, web, store):
     page.click('#dead input')
     page.click('#dead-requeue')
     page.click('#ask-yes')
-    page.shows('#toast', '1 go to their tenants again')
+    page.shows('#toast', '1 goes to its tenant again')
     page.click('#dead-all')
     page.click('#dead-delete', '(1)')
     page.click('#ask-yes')

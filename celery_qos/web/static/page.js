@@ -3,7 +3,8 @@
 
 const EVERY = 1500;                 // ms between two looks
 const GIVE_UP = 8000;               // ms until a look counts as unanswered
-const OVER = 20;                    // seconds over which deliveries are averaged
+const OVER = 10, LEAST = 4;         // seconds over which deliveries are averaged: workers tell of theirs every two
+const MOVES = 5;                    // seconds for which something counts as moving after it did
 const LANES = 8, SQUARES = 48, WORKERS = 8, HISTORY = 80, PAGE = 50;
 const ALGORITHMS = {
   pq: 'Strict priority: who comes first in the declared order.',
@@ -13,8 +14,8 @@ const ALGORITHMS = {
 };
 const COLUMNS = [
   // what it is sorted by, title, is it a number
-  ['tenant', 'Tenant', false], ['waiting', 'Waiting', true], ['in_flight', 'In flight', true],
-  ['wait', 'Oldest waits', true], ['p50', 'Wait p50', true], ['p95', 'p95', true], ['p99', 'p99', true],
+  ['tenant', 'Tenant', false], ['waiting', 'Waiting', true], ['wait', 'Oldest waits', true],
+  ['in_flight', 'In flight', true], ['p50', 'Wait p50', true], ['p95', 'p95', true], ['p99', 'p99', true],
   ['rate', 'Tasks/s', true], ['share', 'Share / due', true], [null, 'Weight', true], [null, 'State', false],
 ];
 
@@ -22,7 +23,7 @@ const $ = (id) => document.getElementById(id);
 const at = {                        // what is shown, and what was known last
   about: null, queue: '', sort: 'waiting', match: '', top: 50, token: null, held: false, status: null,
   statusAt: 0, history: {}, lanes: [], tenants: [], idleFor: 0, busy: {}, chosen: new Set(), letters: [],
-  dead: null, shown: null,
+  dead: null, shown: null, moved: new Map(),
 };
 
 // -- elements
@@ -83,6 +84,8 @@ function number(value) {
   return (value < 100000 ? whole : short).format(value);
 }
 
+function counted(count, one, many = `${one}s`) { return `${number(count)} ${count === 1 ? one : many}`; }
+
 function seconds(value) {
   if (value === null || value === undefined) return '–';
   if (value < 0.0995) return `${Math.max(1, Math.round(value * 1000))} ms`;
@@ -95,7 +98,7 @@ function seconds(value) {
 function rate(value) {
   if (value === null || value === undefined) return '–';
   if (value >= 9.95 || value === 0) return number(Math.round(value));
-  return value.toFixed(value < 0.095 ? 2 : 1);
+  return value < 0.005 ? '<0.01' : value.toFixed(value < 0.995 ? 2 : 1);
 }
 
 function percent(value) {
@@ -218,12 +221,12 @@ function showRights() {
 // What to write, and below; whether it is an alarm or a notice; whether it has a line, and of what.
 const TILES = {
   waiting: {title: 'Waiting', value: (s) => number(s.waiting),
-    below: (s) => `tasks of ${number(s.tenants)} tenant${s.tenants === 1 ? '' : 's'}`, line: (s) => s.waiting},
-  rate: {title: 'Delivered', value: (s, perSecond) => rate(perSecond), below: () => 'tasks a second',
+    below: (s) => `${s.waiting === 1 ? 'task' : 'tasks'} of ${counted(s.tenants, 'tenant')}`, line: (s) => s.waiting},
+  rate: {title: 'Delivered', value: (s, perSecond) => rate(perSecond), below: () => `tasks a second, in the last ${OVER} s`,
     line: (s, perSecond) => perSecond},
   p95: {title: 'Wait, p95', value: (s) => seconds(s.waits.p95), below: (s) => `half waited ${seconds(s.waits.p50)}`,
     line: (s) => s.waits.p95},
-  egress: {title: 'In egress', value: (s) => number(s.egress), below: (s) => `of ${number(s.slots)} slots are taken`,
+  egress: {title: 'In egress', value: (s) => number(s.egress), below: (s) => `of ${counted(s.slots, 'slot')} taken`,
     alarm: (s) => s.slots === 0 && s.waiting > 0, line: (s) => s.egress},
   idle: {title: 'Idle slots', value: (s) => number(s.idle_slots), below: () => 'while tasks wait; must be 0',
     alarm: () => at.idleFor > 2},
@@ -238,10 +241,10 @@ function showStatus(status) {
   const past = at.history[at.queue] = at.history[at.queue] || [];
   if (past.length && past[past.length - 1].at >= status.at) { at.statusAt = Date.now(); return; }
   past.push({at: status.at, delivered: status.delivered});
-  // Workers tell of what they were delivered every few seconds.
   const now = past[past.length - 1], then = past.find((point) => point.at > now.at - OVER);
-  now.rate = now.at > then.at + OVER / 2 && now.delivered >= then.delivered ?
-    (now.delivered - then.delivered) / (now.at - then.at) : status.waits.rate;
+  now.rate = now.at > then.at + LEAST && now.delivered >= then.delivered ?
+    (now.delivered - then.delivered) / (now.at - then.at) : null;
+  noteMove(WHOLE, {delivered: status.delivered});
   at.idleFor = status.idle_slots > 0 ? at.idleFor + 1 : 0;
   at.status = status;
   at.statusAt = Date.now();
@@ -282,6 +285,16 @@ function draw(polyline, values) {
 
 // -- the way of a task
 
+// Something moves where a delivery was counted, or a task has left the stream, since the last look. The counts are those
+// of the last minutes: they go down when a minute is over.
+const WHOLE = ' whole', REST = ' rest';
+function noteMove(key, now) {
+  const last = at.moved.get(key);
+  const moved = last && (now.delivered > last.delivered || now.waiting < last.waiting);
+  at.moved.set(key, {...now, at: moved ? Date.now() : last ? last.at : 0});
+}
+const moves = (key) => Date.now() - (at.moved.get(key)?.at || 0) < 1000 * MOVES;
+
 // Who has a lane keeps it while it is among those that matter: the picture stays calm.
 function showLanes(tenants) {
   tenants = tenants.filter((each) => each.waiting || each.in_flight || each.rate);
@@ -300,6 +313,10 @@ function showLanes(tenants) {
   const some = lanes.filter(Boolean);
   const rest = Math.max(0, at.status.waiting - sum(some, 'waiting'));
   const others = Math.max(0, at.status.tenants - some.filter((each) => each.waiting).length);
+  for (const each of tenants) noteMove(keyOf(each), each);
+  const here = new Set([WHOLE, REST, ...byKey.keys()]);
+  for (const key of at.moved.keys()) if (!here.has(key)) at.moved.delete(key);
+  noteMove(REST, {waiting: rest});
   const longest = Math.log1p(Math.max(rest, 10, ...some.map((each) => each.waiting)));
   const rows = lanes.map((each, n) => ({
     n, each, name: each ? titleOf(each) : '', waiting: each && each.waiting, color: `c${n}`,
@@ -321,8 +338,8 @@ function showLanes(tenants) {
   });
   pipes('pipe-in', rows.map((row) => {
     const share = row.n < LANES ? row.each?.share || 0 : row.each ? Math.max(0, 1 - sum(some, 'share')) : 0;
-    const flows = row.each && !row.note && (share > 0 || row.waiting > 0) && isMoving(at.status);
-    return {from: (row.n + 0.5) / 9, to: 0.5 + (row.n - 4) / 40, color: row.color, flows: flows && share > 0,
+    const flows = row.each && !row.note && moves(WHOLE) && moves(row.n < LANES ? keyOf(row.each) : REST);
+    return {from: (row.n + 0.5) / 9, to: 0.5 + (row.n - 4) / 40, color: row.color, flows,
       slow: share < 0.15, width: flows ? 2 + 22 * share : row.each ? 1.5 : 0};
   }));
   showSlots();
@@ -348,17 +365,14 @@ function showEgress(status) {
   write($('algorithm'), status.algorithm);
   write($('algorithm-hint'), ALGORITHMS[status.algorithm] || 'Whose turn it is.');
   const free = Math.max(0, status.slots - status.egress);
-  const taken = `${number(status.egress)} of ${number(status.slots)} slots taken`;
+  const taken = `${number(status.egress)} of ${counted(status.slots, 'slot')} taken`;
   write($('egress-count'), status.slots ? taken : 'no slots');
   const per = perSquare(status);
   write($('slots-scale'), `A square is ${per > 1 ? `${number(per)} slots` : 'a slot'}. ${number(free)} free.`);
-  const moves = isMoving(status);
-  pipes('pipe-mid', [{from: 0.5, to: 0.5, color: 'rest', width: 10, flows: moves}]);
+  pipes('pipe-mid', [{from: 0.5, to: 0.5, color: 'rest', width: 10, flows: moves(WHOLE)}]);
   showSlots();
 }
 
-// Short tasks are often gone between two looks.
-const isMoving = (status) => status.workers.length > 0 && (status.egress > 0 || at.history[at.queue].at(-1).rate > 0);
 const perSquare = (status) => Math.ceil(Math.max(status.slots, status.egress) / SQUARES) || 1;
 
 // Whose tasks the slots hold, as far as the picture has a colour for them.
@@ -392,15 +406,14 @@ function showWorkers(status) {
     node.className = `worker ${each.none ? 'none' : each.lease < 0 ? 'late' : each.delivered ? '' : 'idle'}`;
     // What a worker calls itself in Redis is its machine, its process, and what tells it from others.
     const name = (each.name || 'no workers').replace(/^(.+):(\d+):[0-9a-f]+\.\d+$/, '$1, process $2');
-    const held = `${number(each.delivered)} of ${number(each.slots)} slots`;
+    const held = `${number(each.delivered)} of ${counted(each.slots, 'slot')}`;
     write(node.firstChild, name);
     write(node.lastChild, each.none ? 'nothing is delivered' : each.lease < 0 ? `${held}; no sign of life lately` : held);
     node.title = each.name || '';
   });
-  const moves = isMoving(status);
   pipes('pipe-out', items.map((each, n) => ({
     from: 0.5 + (n - items.length / 2) / 60, to: (n + 0.5) / 9, color: 'rest', width: each.none ? 0 : 5, slow: true,
-    flows: moves && each.slots > 0 && each.lease >= 0,
+    flows: moves(WHOLE) && each.slots > 0 && each.lease >= 0,
   })));
 }
 
@@ -421,6 +434,8 @@ function sorted() {
   }
 }
 
+// What a full bar may be: one for all tenants that are shown.
+const FULL_BARS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1];
 const hovers = matchMedia('(hover: hover)').matches;
 
 function showTenants({at: time, tenants: found}) {
@@ -429,21 +444,22 @@ function showTenants({at: time, tenants: found}) {
   const held = (hovers && body.matches(':hover')) || body.contains(document.activeElement);
   if (held) found = [...found].sort((a, b) => (order.get(keyOf(a)) ?? 1e9) - (order.get(keyOf(b)) ?? 1e9));
   at.tenants = found;
-  const most = Math.max(0.01, ...found.map((each) => Math.max(each.share || 0, each.entitlement || 0)));
+  const largest = Math.max(0, ...found.map((each) => Math.max(each.share || 0, each.paused ? 0 : each.entitlement || 0)));
+  const full = FULL_BARS.find((part) => largest <= part) || 1;
   each(body, found, keyOf, (tenant) => make('tr', {},
     make('td', {class: 'key'}, opener(titleOf(tenant), () => openTenant(tenant))),
     ...Array.from({length: 7}, () => make('td', {class: 'number'})),
     make('td', {}, make('div', {class: 'share'}, make('span'), make('div', {class: 'meter'}, make('i'), make('b')))),
     make('td', {class: 'number'}), make('td', {})), (row, tenant) => {
     const cells = row.children;
-    [number(tenant.waiting), number(tenant.in_flight), seconds(tenant.wait), seconds(tenant.p50), seconds(tenant.p95),
+    [number(tenant.waiting), seconds(tenant.wait), number(tenant.in_flight), seconds(tenant.p50), seconds(tenant.p95),
       seconds(tenant.p99), rate(tenant.rate)].forEach((text, n) => write(cells[n + 1], text));
     const [text, meter] = cells[8].firstChild.children, due = tenant.paused ? null : tenant.entitlement;
     write(text, percent(tenant.share));
     const entitled = due === null ? '' : `; ${percent(due)} is due to it now`;
     meter.title = `has had ${percent(tenant.share)} of what was delivered${entitled}`;
-    meter.firstChild.style.width = `${100 * (tenant.share || 0) / most}%`;
-    meter.lastChild.style.left = `calc(${100 * (due || 0) / most}% - 1px)`;
+    meter.firstChild.style.width = `${100 * (tenant.share || 0) / full}%`;
+    meter.lastChild.style.left = `calc(${100 * (due || 0) / full}% - 1px)`;
     meter.lastChild.hidden = due === null;
     write(cells[9], String(+tenant.weight.toPrecision(4)));
     write(cells[10], tenant.paused ? 'paused' : tenant.waiting ? 'waiting' : tenant.in_flight ? 'running' : 'idle');
@@ -452,10 +468,11 @@ function showTenants({at: time, tenants: found}) {
   $('tenants-empty').hidden = found.length > 0;
   write($('tenants-empty'), at.match ? `No tenant that has tasks, or had some lately, matches “${at.match}”.` :
     'No tenant has tasks, or had some lately. Each appears here with its first task.');
-  const legend = 'Share: bar, of what was delivered lately; line, what is due now.';
+  const legend = 'Share: the bar is what it had of the deliveries of the last minutes, the line is what is due to it now; ' +
+    `a full bar is ${percent(full).replace(" ", "\u00a0")}.`;
   const old = at.status.at - time > 10 ? ` As of ${new Date(1000 * time).toLocaleTimeString()}.` : '';
-  write($('tenants-note'), held ? 'The order rests while you are in the table.' :
-    `${number(found.length)} shown; ${number(at.status.tenants)} have waiting tasks. ${legend}${old}`);
+  const shown = `${number(found.length)} shown; ${counted(at.status.tenants, 'has', 'have')} waiting tasks.`;
+  write($('tenants-note'), `${held ? 'The order rests while you are in the table.' : shown} ${legend}${old}`);
 }
 
 // -- waits, settings, sub-queues
@@ -471,10 +488,10 @@ function showWaits(waits) {
   each($('waits'), waits.counts.map((count, n) => ({count, n})), (each) => each.n, ({n}) => make('div', {class: 'column'},
     make('i'), make('span', {}, n % 2 && n < 15 ? '' : BOUNDS[n])), (node, {count, n}) => {
     node.firstChild.style.height = `${100 * count / most}%`;
-    node.title = `${n === 15 ? 'more' : `up to ${BOUNDS[n]}`}: ${number(count)} tasks`;
+    node.title = `${n === 15 ? 'more' : `up to ${BOUNDS[n]}`}: ${counted(count, 'task')}`;
   });
   const [p50, p95, p99] = [waits.p50, waits.p95, waits.p99].map(seconds);
-  const note = `Of ${number(total)} tasks of the last minutes: half waited ${p50} at most, 95 % ${p95}, 99 % ${p99}.`;
+  const note = `Of ${counted(total, 'task')} of the last minutes: half waited ${p50} at most, 95 % ${p95}, 99 % ${p99}.`;
   write($('waits-note'), total ? note : 'No task was delivered in the last minutes.');
 }
 
@@ -556,6 +573,7 @@ async function open(subject) {
     const {options, why} = await subject.read();
     if (at.shown.title !== subject.title) return;
     write($('entry-why'), why);
+    if (typeof options.rate === 'number') options.rate = `${+options.rate.toPrecision(6)}/s`;
     at.shown.were = options;
     at.shown.paused = options.paused;
     $('entry-fields').replaceChildren(...subject.options.map((name) => make('label', {}, FIELDS[name][0], make('input', {
@@ -684,7 +702,8 @@ async function exhume(path, verb, title, text, yes, danger) {
   try {
     const {done} = await change(`dead/${path}`, {ids});
     at.chosen.clear();
-    say(`${done} ${verb}${done < ids.length ? `; ${ids.length - done} were gone already` : ''}`);
+    const gone = ids.length - done;
+    say(`${done} ${done === 1 ? verb[0] : verb[1]}${gone ? `; ${counted(gone, 'was', 'were')} gone already` : ''}`);
   } catch (error) {
     say(error.message);
   }
@@ -711,7 +730,7 @@ function listen() {
   $('top').addEventListener('change', () => { at.top = +$('top').value; tick(); });
   $('queue').addEventListener('change', () => {
     Object.assign(at, {queue: $('queue').value, lanes: [], tenants: [], letters: [], chosen: new Set(), dead: null,
-      idleFor: 0, busy: {}});
+      idleFor: 0, busy: {}, moved: new Map()});
     showLetters();
     tick();
   });
@@ -762,9 +781,9 @@ function listen() {
     at.chosen = new Set(event.target.checked ? at.letters.map((letter) => letter.letter_id) : []);
     showLetters();
   });
-  $('dead-requeue').addEventListener('click', () => exhume('requeue', 'go to their tenants again', 'Deliver % again?',
+  $('dead-requeue').addEventListener('click', () => exhume('requeue', ['goes to its tenant again', 'go to their tenants again'], 'Deliver % again?',
     'They wait in their tenants’ streams as if they had just been published.', 'Deliver again', false));
-  $('dead-delete').addEventListener('click', () => exhume('delete', 'deleted', 'Delete %?',
+  $('dead-delete').addEventListener('click', () => exhume('delete', ['deleted', 'deleted'], 'Delete %?',
     'The tasks are gone for good.', 'Delete', true));
 }
 
