@@ -88,7 +88,10 @@ class _Tenants:
         wanted = ((each, rank) for each, rank in self._ranked(sort) if self._is_wanted(each))
         ids = _first(wanted, top, lowest=sort == 'tenant')
         found = [status for some in batches(ids, 200) for status in self._statuses(some)]
-        return sorted(found, key=lambda status: _order(status, sort), reverse=sort != 'tenant')[:top]
+        found.sort(key=lambda status: _order(status, 'tenant'))
+        if sort != 'tenant':
+            found.sort(key=lambda status: (_order(status, sort), status.waiting, status.rate), reverse=True)
+        return found[:top]
 
     def _ranked(self, sort: str) -> Iterator[tuple[str, Any]]:
         """Ids, each with what it is sorted by, None for nothing; one may come twice."""
