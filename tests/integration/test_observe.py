@@ -148,14 +148,12 @@ def test_many_tenants_take_little_of_the_server_and_of_memory(server):
     with ledger.app.pool.acquire() as connection:
         put(connection.default_channel.store, 5000, 2)
     ledger.redis.config_resetstat()
-    ledger.redis.slowlog_reset()
-    ledger.redis.config_set('slowlog-log-slower-than', 10_000)
     looked = []
     rows = control.tenants(top=7, progress=lambda count, of: looked.append((count, of)))
     assert len(rows) == 7 and rows[0].waiting == 2 and looked[-1] == (5000, 5000)
     assert len(control.tenants(top=None, sort='tenant')) == 5000
-    assert ledger.redis.slowlog_get() == []
     commands = ledger.redis.info('commandstats')
+    assert max(each['usec_per_call'] for each in commands.values()) < 5000
     assert 'cmdstat_keys' not in commands and commands['cmdstat_hscan']['calls'] < 100
 
 
