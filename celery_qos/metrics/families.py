@@ -69,7 +69,7 @@ METRICS: dict[str, Metric] = {
     'revoked': Metric('counter', 'Delayed tasks that were revoked', _SUB_QUEUE),
 
     'oldest_wait_seconds': Metric(
-        'gauge', "How long the task has waited that has waited longest, but for paused tenants'", _QUEUE),
+        'gauge', 'How long the oldest task has waited, of tenants that are not paused', _QUEUE),
     'tenants_age_seconds': Metric('gauge', 'How long ago the tenants were looked at'),
     'tenant_waiting_tasks': Metric('gauge', 'Waiting tasks of the tenant', _TENANT),
     'tenant_in_flight_tasks': Metric(

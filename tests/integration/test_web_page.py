@@ -249,7 +249,7 @@ def test_changes(page, web, store):
     page.click('#dead-all')
     page.click('#dead-delete', '(1)')
     page.click('#ask-yes')
-    page.shows('#dead-empty', 'No dead letters')
+    until(lambda: page.script("return document.getElementById('dead-empty').checkVisibility()"))
     assert len(web.control.dead_letters()) == 0
     assert [each for each in page.errors() if '403' not in each and '400' not in each] == []
 
