@@ -32,6 +32,10 @@ def filled_worker(ledger, pool, running):
         ledger.until('start', len(running))
         held = len(UNSTARTED) + sum('late' in mark for mark in running)
         until(lambda: ledger.redis.xpending(keys.egress(NS), keys.GROUP)['pending'] >= held, 5)
+        if pool != 'solo':
+            # It has passed on what it read. In Celery 5.5 a signal's handler may raise, and a line of the log that it
+            # comes upon would swallow that.
+            until(lambda: ledger.app.control.ping([worker.name], limit=1))
         yield worker
 
 
@@ -39,7 +43,7 @@ def handed_back(ledger):
     """Marks of the tasks in egress that nobody holds, in order; none of them counts as a failed delivery."""
     held = {entry['message_id'] for entry in ledger.redis.xpending_range(keys.egress(NS), keys.GROUP, '-', '+', 100)}
     free = [fields for entry_id, fields in ledger.redis.xrange(keys.egress(NS)) if entry_id not in held]
-    assert all(fields.get(b'deliveries', b'0') == b'0' for fields in free)
+    assert {fields.get(b'deliveries', b'0') for fields in free} <= {b'0'}, free
     return [json.loads(fields[b'body'])[0][1] for fields in free]
 
 
