@@ -67,18 +67,18 @@ def test_payload_crosses_once_to_the_worker(broker):
     assert total(found.for_tasks.sent) < 100 * ASKING, f'\n{found.trips}'
 
 
-@pytest.mark.parametrize('pool, late', [('solo', True), ('threads', False), ('gevent', False), ('prefork', True)])
-def test_read_and_settle_at_prefetch_1_are_two_round_trips(broker, pool, late):
-    found = Drain(pool, 1, 1, late, 200).counted(broker)
+@pytest.mark.parametrize('pool, acks_late', [('solo', True), ('threads', False), ('gevent', False), ('prefork', True)])
+def test_read_and_settle_at_prefetch_1_are_two_round_trips(broker, pool, acks_late):
+    found = Drain(pool, 1, 1, acks_late, 200).counted(broker)
 
     assert total(found.trips.turns) - total(found.for_tasks.turns) <= UPKEEP, f'\n{found.trips}'
     assert total(found.for_tasks.turns) <= 2 * 200 + BESIDE, f'\n{found.trips}'
 
 
-@pytest.mark.parametrize('pool, late', [('solo', False), ('threads', True), ('gevent', True), ('prefork', False)])
-def test_read_and_settle_at_prefetch_8_are_half_a_round_trip(broker, pool, late):
+@pytest.mark.parametrize('pool, acks_late', [('solo', False), ('threads', True), ('gevent', True), ('prefork', False)])
+def test_read_and_settle_at_prefetch_8_are_half_a_round_trip(broker, pool, acks_late):
     """On a machine that is busy with something else, some acks have waited for others for as long as they may."""
-    found = Drain(pool, 2, 4, late, 400).counted(broker)
+    found = Drain(pool, 2, 4, acks_late, 400).counted(broker)
 
     assert total(found.trips.turns) - total(found.for_tasks.turns) <= UPKEEP, f'\n{found.trips}'
     assert total(found.for_tasks.turns) <= 400 * (0.95 if pool == 'gevent' else 0.75) + BESIDE, f'\n{found.trips}'
