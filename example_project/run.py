@@ -1,4 +1,4 @@
-"""The shop without docker: Redis, two workers with beat, two producers; then who waited how long."""
+"""The shop without docker: Redis, two workers, beat, two producers; then who waited how long."""
 import argparse
 import os
 import re
@@ -17,8 +17,9 @@ from shop.plans import ACCOUNTS
 
 from celery_qos.embedded import EmbeddedRedis, NoServer
 
-WORKER = [sys.executable, '-m', 'celery', '--quiet', '--app', 'shop', 'worker', '--loglevel', 'WARNING',
-          '--concurrency', '1']
+CELERY = [sys.executable, '-m', 'celery', '--quiet', '--app', 'shop']
+WORKER = [*CELERY, 'worker', '--loglevel', 'WARNING', '--concurrency', '1']
+BEAT = [*CELERY, 'beat', '--loglevel', 'WARNING', '--pidfile', '']
 PRODUCE = [sys.executable, 'produce.py']
 WEB = [sys.executable, '-m', 'shop.web']
 #: Seconds that the workers may take to start, and a program to finish what it does when told to stop.
@@ -115,9 +116,10 @@ def run(seconds, web_port, report):
         env = {'BROKER_URL': redis.url('qos'), 'RESULT_BACKEND': redis.url('redis', db=1)}
         report.show('redis', 'export ' + ' '.join(f'{name}={shlex.quote(url)}' for name, url in env.items()))
         with Programs(report, env) as programs:
-            programs.start('worker-1', *WORKER, '--hostname', 'worker-1@%h', '--beat', '--schedule', f'{folder}/beat')
+            programs.start('worker-1', *WORKER, '--hostname', 'worker-1@%h')
             programs.start('worker-2', *WORKER, '--hostname', 'worker-2@%h')
             wait_for_workers(2, env['BROKER_URL'], programs)
+            programs.start('beat', *BEAT, '--schedule', f'{folder}/beat')
             programs.start('producer-0', *PRODUCE, '--tenant', 'hooli', '--every', '1', '--batch', '1')
             programs.start('producer-2', *PRODUCE, '--tenant', 'acme', 'globex', 'initech',
                            '--every', '3', '--batch', '100')
@@ -130,7 +132,7 @@ def run(seconds, web_port, report):
 
 
 def main():
-    parser = argparse.ArgumentParser(description='Run the shop: Redis, two workers with beat, two producers.')
+    parser = argparse.ArgumentParser(description='Run the shop: Redis, two workers, beat, two producers.')
     parser.add_argument('--seconds', type=int, default=15, help='for how long (default: %(default)s)')
     parser.add_argument('--web', type=int, metavar='PORT', help='serve the web side too; 0 takes a free port')
     options = parser.parse_args()

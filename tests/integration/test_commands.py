@@ -28,6 +28,8 @@ from ..until import until
 from .ledger import Ledger
 from .workers import ROOT, environment
 
+pytestmark = pytest.mark.once
+
 GOLD_AND_FREE = [SubQueue('gold', capacity=1000, weight=3), SubQueue('free', capacity=2000, weight=1)]
 
 

@@ -21,6 +21,8 @@ from .test_acl import url  # noqa: PLC0414
 from .test_acl import users as users
 from .workers import ROOT, environment
 
+pytestmark = pytest.mark.once
+
 NS = keys.namespace('celery')
 #: What a test server is told, being without persistence and, at times, workers.
 EXPECTED = ('persistence', 'leases')

@@ -171,7 +171,7 @@ def compose() -> dict[str, Any]:
 def test_compose_services_do_what_they_say(
         server: EmbeddedRedis, start: Callable[..., Program], tmp_path: Path) -> None:
     services = compose()
-    assert set(services) == {'redis', 'worker-1', 'worker-2', 'producer-0', 'producer-2'}
+    assert set(services) == {'redis', 'worker-1', 'worker-2', 'beat', 'producer-0', 'producer-2'}
     programs = {}
     for name, service in services.items():
         if name == 'redis':

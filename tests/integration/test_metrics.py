@@ -29,6 +29,8 @@ from .ports import free_port
 from .prometheus import Prometheus, needed
 from .workers import ROOT, Worker, environment
 
+pytestmark = pytest.mark.once
+
 DASHBOARD = json.loads((ROOT / 'monitoring' / 'grafana-dashboard.json').read_text(encoding='utf-8'))
 
 

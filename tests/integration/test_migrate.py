@@ -25,6 +25,8 @@ from ..until import until
 from .ledger import Ledger
 from .workers import ROOT, environment
 
+pytestmark = pytest.mark.once
+
 APP = 'tests.integration.apps.ledger'
 SHORT_LEASE = {'broker_transport_options': {'qos': {'lease_seconds': 1}}}
 PRIORITIES = 0, 3, 9

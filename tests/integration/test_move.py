@@ -16,6 +16,8 @@ from celery_qos.store import Store
 from .ledger import Ledger
 from .test_commands import run as run
 
+pytestmark = pytest.mark.once
+
 TREE = QoS(queues=[SubQueue('high', 100, 3), SubQueue('low', 100, 1)])
 SUB_QUEUES = ('', 'high', 'low')
 

@@ -16,6 +16,8 @@ from ..until import until
 from .ledger import Ledger
 from .workers import ROOT, environment
 
+pytestmark = pytest.mark.once
+
 INSPECT = ('qos_options', 'qos_status', 'qos_tenants', 'qos_why')
 CONTROL = ('qos_pause', 'qos_resume', 'qos_set')
 

@@ -185,7 +185,7 @@ def storm(server, request):
     return Storm(ledger, request.param)
 
 
-@pytest.mark.once
+@pytest.mark.full
 def test_a_storm(storm):
     watcher = Watcher(storm.ledger.server.client())
     with storm.stack:

@@ -16,6 +16,8 @@ from .ports import free_port
 from .web import TOKEN, bury, fill, serve
 from .workers import ROOT, environment
 
+pytestmark = pytest.mark.once
+
 PASSWORD = 'pass-5f0c2e'
 
 

@@ -44,7 +44,7 @@ def share_of_a(server, algorithm: str, pool: str, concurrency: int, task: str, s
     return took['A'] / sum(took.values())
 
 
-@pytest.mark.once
+@pytest.mark.full
 def test_for_half_a_minute(server):
     assert share_of_a(server, 'dwrr', 'prefork', 2, 'early', 30) == pytest.approx(0.5, abs=0.05)
 
