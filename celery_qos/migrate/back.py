@@ -4,9 +4,10 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterable
+from functools import cached_property
 from math import inf
 from time import monotonic, sleep
-from typing import Optional, Union
+from typing import Union
 from uuid import uuid4
 
 from kombu.utils.json import dumps
@@ -16,7 +17,7 @@ from ..look import Look
 from ..store import Delivery, Store
 from ..transport import Channel
 from .ferry import Ferry
-from .forward import ferry_between, staging, under_way
+from .forward import all_under_way, ferry_between, staging
 from .message import message_of
 from .report import Moved, Progress
 from .stock import Stock
@@ -47,17 +48,14 @@ class Back:
         self._store: Store = channel.store
         #: Called after each step.
         self.progress: Progress = lambda: None
-        self._same: Optional[bool] = None
         self._began = monotonic()
         #: One for each list, in their order, where the stock deployment is elsewhere.
         self._ferries: list[Ferry] = []
         self._name = f'migrate.{socket.gethostname()}.{os.getpid()}.{uuid4().hex[:8]}'
 
-    @property
+    @cached_property
     def same_database(self) -> bool:
-        if self._same is None:
-            self._same = self._stock.is_in(self._store)
-        return self._same
+        return self._stock.is_in(self._store)
 
     def count(self, queue: str, to: str) -> Moved:
         """What `move` would do. Nothing is written."""
@@ -136,14 +134,10 @@ class Back:
         report.dead, report.cancelled = glance.dead, self._store.count_cancelled(report.queue)
         found = {'about to be delivered': glance.egress - report.held, 'waiting': glance.waiting,
                  'delayed': glance.delayed}
-        if under_way := self._under_way(report.to):
-            found['under way'] = under_way
+        if not self.same_database and (count := all_under_way(self._stock, self._store, report.to)):
+            found['under way'] = count
         report.left = sum(found.values())
         return found
-
-    def _under_way(self, to: str) -> int:
-        return 0 if self.same_database else sum(
-            under_way(self._stock, self._store, key) for key in self._stock.lists(to).values())
 
     def _move_waiting(self, report: Moved, steps: list[int], targets: list[str]) -> None:
         queue, blanks, size, more = report.queue, 0, MOST, True

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Any, Optional
 
 from ..errors import QoSError
@@ -45,13 +46,10 @@ class Forward:
         self._store: Store = channel.store
         #: Called after each step.
         self.progress: Progress = lambda: None
-        self._same: Optional[bool] = None
 
-    @property
+    @cached_property
     def same_database(self) -> bool:
-        if self._same is None:
-            self._same = self._stock.is_in(self._store)
-        return self._same
+        return self._stock.is_in(self._store)
 
     def count(self, queue: str, to: str) -> Moved:
         """What `move` would do. Nothing is written."""
@@ -107,8 +105,7 @@ class Forward:
     def _look(self, report: Moved) -> None:
         report.found = {f'priority {step}': count
                         for step, count in self._stock.lengths(report.queue).items() if count}
-        if not self.same_database and (count := sum(
-                under_way(self._stock, self._store, key) for key in self._stock.lists(report.queue).values())):
+        if not self.same_database and (count := all_under_way(self._stock, self._store, report.queue)):
             report.found['under way'] = count
 
     # -- what is not acknowledged
@@ -251,3 +248,8 @@ def under_way(stock: Stock, store: Store, key: str) -> int:
     there = staging(stock, key)
     ferries = ferry_between(stock, key, store, there), ferry_between(store, there, stock, key)
     return store.client.llen(there) + sum(ferry.under_way() for ferry in ferries)
+
+
+def all_under_way(stock: Stock, store: Store, queue: str) -> int:
+    """The same of all lists of a queue."""
+    return sum(under_way(stock, store, key) for key in stock.lists(queue).values())
