@@ -56,6 +56,9 @@ class HandBack:
         unstarted = set(channel.reader.close())
         for request in self._take_back(stopped):
             state.task_ready(request)
+            # Whoever was about to pass it on, and was interrupted, must not hand it back a second time: before the
+            # others, it would go to the read that is still out.
+            request.message._state = 'REQUEUED'
             unstarted.add(request.message.delivery_tag)
         # In the order of delivery; what is not there was settled, as a revoked task is.
         tags = [tag for tag in list(channel.lease.held) if tag in unstarted]

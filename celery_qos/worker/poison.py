@@ -111,7 +111,9 @@ def _end(message: Any, exc: Exception, blamed: bool) -> None:
     text, outcome = _text_of(exc), 'it is in the dead letters' if blamed else 'it is delivered again'
     headers, info = message.headers, message.delivery_info
     queue = info.get('routing_key') if isinstance(info, Mapping) else None
-    if message.acknowledged:
+    if message._state == 'REQUEUED':
+        outcome = 'it is delivered again'
+    elif message.acknowledged:
         outcome = 'it is settled already'
     elif blamed:
         message.channel.qos.bury(message.delivery_tag, f'malformed: {text}')

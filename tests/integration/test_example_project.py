@@ -8,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -85,6 +86,12 @@ def processes_of(folder: Path) -> list[str]:
     return found
 
 
+def progress(log: str) -> Counter[str]:
+    """Tasks done by tenant, as run.py said last."""
+    lines = re.findall('tasks done: (.*)', log)
+    return Counter({name: int(tasks) for name, tasks in re.findall(r'(\w+) (\d+)', lines[-1])} if lines else ())
+
+
 def summary(log: str) -> tuple[dict[str, dict[str, Any]], dict[str, int]]:
     """The tables that run.py ends with: what each tenant got, and how often each task ran."""
     tenants = {name: {'plan': plan, 'tasks': int(tasks), 'mean': float(mean), 'longest': float(longest)}
@@ -93,12 +100,28 @@ def summary(log: str) -> tuple[dict[str, dict[str, Any]], dict[str, int]]:
     return tenants, {name: int(runs) for name, runs in re.findall(r'^(shop\.tasks\.\w+) +(\d+)$', log, re.MULTILINE)}
 
 
-@pytest.mark.skipif(not Path('/proc/self/environ').exists(), reason='counts processes in /proc')
-def test_one_command_runs_it_all(tmp_path: Path) -> None:
-    with started(f'{sys.executable} run.py --seconds 7', tmp_path / 'log', {'TMPDIR': str(tmp_path)}) as run:
+linux_only = pytest.mark.skipif(not Path('/proc/self/environ').exists(), reason='counts processes in /proc')
+
+
+@linux_only
+def test_it_ends_when_it_was_told_to(tmp_path: Path) -> None:
+    with started(f'{sys.executable} run.py --seconds 1', tmp_path / 'log', {'TMPDIR': str(tmp_path)}) as run:
+        assert run.process.wait(START) == 0, run.log
+    assert processes_of(tmp_path) == []
+    assert re.search('^tenant +plan +tasks +mean wait +longest$', run.log, re.MULTILINE)
+
+
+@linux_only
+def test_one_command_runs_it_all_until_sigterm(tmp_path: Path) -> None:
+    with started(f'{sys.executable} run.py --seconds 600', tmp_path / 'log', {'TMPDIR': str(tmp_path)}) as run:
         run.says('producer-2 +.*sent')
         # run.py, Redis, two workers with a child each, beat, two producers.
         assert len(processes_of(tmp_path)) == 9
+        # Each account has had a share, beat's task ran twice, and in the midst of a batch the better plan is ahead.
+        shares = Counter(acme=50, globex=30, hooli=6, initech=10, platform=2)
+        until(lambda: shares <= (done := progress(run.log)) and done['acme'] >= done['initech'] + 5, START,
+              f'{shares} in {tmp_path / "log"}')
+        run.process.terminate()
         assert run.process.wait(START) == 0, run.log
     assert processes_of(tmp_path) == []
 
@@ -107,23 +130,11 @@ def test_one_command_runs_it_all(tmp_path: Path) -> None:
     assert {name: tenant['plan'] for name, tenant in tenants.items()} == {
         'acme': 'gold', 'globex': 'silver', 'initech': 'bronze', 'hooli': 'bronze', 'platform': '-'}
     # The quiet account hardly waits, though on the cheapest plan; of the busy ones, the better plan waits less.
-    assert tenants['hooli']['tasks'] >= 5
     assert tenants['hooli']['mean'] < tenants['initech']['mean'] / 4
     assert tenants['acme']['mean'] < tenants['initech']['mean'] * 0.75
-    assert tenants['acme']['tasks'] > tenants['initech']['tasks']
     # Beat's task ran for the platform, and sent reminders, which sent records.
-    assert tasks['shop.tasks.remind_overdue'] == tenants['platform']['tasks'] >= 2
+    assert tasks['shop.tasks.remind_overdue'] == tenants['platform']['tasks']
     assert min(tasks['shop.tasks.remind'], tasks['shop.tasks.record']) >= 2
-    assert tasks['shop.tasks.sync'] > 50
-
-
-def test_sigterm_ends_it_as_well(tmp_path: Path) -> None:
-    with started(f'{sys.executable} run.py --seconds 600', tmp_path / 'log', {'TMPDIR': str(tmp_path)}) as run:
-        run.says(r'tasks done: .*(acme|globex|initech) \d\d')
-        run.process.terminate()
-        assert run.process.wait(START) == 0, run.log
-    assert processes_of(tmp_path) == []
-    assert summary(run.log)[1]['shop.tasks.sync'] > 0
 
 
 def call(method: str, url: str, body: str = '') -> tuple[int, dict[str, Any]]:
