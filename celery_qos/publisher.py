@@ -16,7 +16,7 @@ from .evaluators import percent_of
 from .publication import Publication
 
 if TYPE_CHECKING:
-    from .transport import Channel
+    from .channel import Channel
 
 __all__ = ('Publisher', 'install')
 

@@ -20,7 +20,7 @@ from .store import Delivery, Store
 from .wire import pack
 
 if TYPE_CHECKING:
-    from .transport import Channel
+    from .channel import Channel
     from .worker.settler import Batch, Settler
 
 __all__ = ('Reader',)

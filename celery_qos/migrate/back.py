@@ -13,9 +13,9 @@ from uuid import uuid4
 from kombu.utils.json import dumps
 from redis.exceptions import NoPermissionError
 
+from ..channel import Channel
 from ..look import Look
 from ..store import Delivery, Store
-from ..transport import Channel
 from .ferry import Ferry
 from .forward import all_under_way, ferry_between, staging
 from .message import message_of

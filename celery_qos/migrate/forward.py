@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import Any, Optional
 
+from ..channel import Channel
 from ..errors import QoSError
 from ..publication import Publication
 from ..store import Store
 from ..tenant import of_message
-from ..transport import Channel
 from .ferry import Ferry
 from .message import parse, parse_unacked, readdress, task_id_of
 from .report import Moved, Progress

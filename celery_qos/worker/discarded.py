@@ -9,7 +9,7 @@ from kombu.log import get_logger
 from ..codec import decode
 
 if TYPE_CHECKING:
-    from ..transport import Channel
+    from ..channel import Channel
 
 __all__ = ('Discarded',)
 

@@ -462,7 +462,7 @@ def test_request_and_reply(server, connection, redis):
 
 @pytest.mark.parametrize('meanwhile', ['it waits for replies', 'it sends requests'])
 def test_a_reply_queue_is_one_for_as_long_as_its_owner_works(server, connection, redis, monkeypatch, meanwhile):
-    monkeypatch.setattr('celery_qos.transport.TRANSIENT_TTL_MS', 300)
+    monkeypatch.setattr('celery_qos.reply_queues.TRANSIENT_TTL_MS', 300)
     replies, reply_to = [], Queue('reply.2', exclusive=True, auto_delete=True)
     with Consumer(connection, [reply_to], on_message=replies.append, no_ack=True):
         for _ in range(12):
