@@ -17,11 +17,11 @@ from redis import ConnectionPool, Redis
 from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
 from .address import TLSConnection
+from .channel_qos import QoS
 from .codec import delivery_tag, parse_delivery_tag, tracked
 from .declared import declare
 from .poller import READER, Poller
 from .publisher import Publisher
-from .qos import QoS
 from .reader import TURN_SECONDS, Reader
 from .reply_queues import ReplyQueues
 from .scripts import unavailable

@@ -11,9 +11,9 @@ from redis.exceptions import OutOfMemoryError, ReadOnlyError
 from . import publisher, request, tenant, worker
 from .address import SCHEMES, take_address
 from .channel import Channel
+from .channel_qos import QoS
 from .declared import config_of
 from .poller import Poller
-from .qos import QoS
 from .store import Store
 
 __all__ = ('Transport', 'Channel', 'QoS')

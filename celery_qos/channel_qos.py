@@ -1,4 +1,4 @@
-"""What a channel was delivered and has not settled."""
+"""Kombu's account of what a channel was delivered and has not settled."""
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
@@ -16,9 +16,8 @@ class QoS(virtual.QoS):
 
     channel: Channel
 
-    # Its room is there before the loop, woken by a pool's thread, looks how much there is.
-
     def ack(self, delivery_tag: str) -> None:
+        # First, so that a loop that a pool's thread wakes finds the room.
         self._quick_ack(delivery_tag)
         self.channel.settle(delivery_tag)
 
