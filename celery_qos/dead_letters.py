@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Iterator
 from datetime import datetime
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, Optional
 
@@ -71,6 +72,10 @@ class DeadLetters(Paged[Row, DeadLetter]):
 
     def _item(self, row: Row) -> DeadLetter:
         return _letter(*row)
+
+    def past(self, letter_id: str) -> Iterator[DeadLetter]:
+        """Those that died after the one of this id, whether it is still there or not; all for ''."""
+        return self._past((letter_id, {}) if letter_id else None)
 
     def newest(self, before: str = '', count: int = 100) -> list[DeadLetter]:
         """The newest `count`, the newest first; of those older than the one with the id `before`, where it is given."""

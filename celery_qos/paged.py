@@ -31,7 +31,10 @@ class Paged(ABC, Generic[Row, Item]):
             return self._count(store)
 
     def __iter__(self) -> Iterator[Item]:
-        last: Optional[Row] = None
+        return self._past(None)
+
+    def _past(self, last: Optional[Row]) -> Iterator[Item]:
+        """Those that come after `last`."""
         while True:
             with self._store() as store:
                 page = self._page(store, last)

@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from json import loads
 from pathlib import Path
 from typing import IO, Any, Optional
 
@@ -22,6 +23,7 @@ from .text import NOTHING, clean, tenant_text, time_text
 
 __all__ = ('command',)
 
+_LETTER_ID = re.compile(r'\d{1,20}-\d{1,20}')
 _COLUMNS = (Column('letter id', width=15), Column('died', width=20), Column('reason', width=20), Column('tenant'),
             Column('task'), Column('task id', width=36))
 
@@ -150,16 +152,22 @@ delete = _acting('delete', '''Forget dead letters. Export them first where they 
 @_reason_option
 @click.option('-o', '--output', metavar='FILE', type=click.Path(dir_okay=False, path_type=Path),
               help='Write to this file, not to standard output.')
-def export(session: Session, tenant: Optional[Key], task: str, reason: str, output: Optional[Path]) -> Optional[int]:
+@click.option('--resume', is_flag=True, help='Go on with the file of --output, after its last line.')
+def export(session: Session, tenant: Optional[Key], task: str, reason: str, output: Optional[Path],
+           resume: bool) -> Optional[int]:
     """Write dead letters as JSON, one a line; they stay where they are. Exit code 1: there were none.
 
     \b
     Example:
         celery -A proj qos dead export --output dead.jsonl
+        celery -A proj qos dead export --output dead.jsonl --resume
     """
+    if resume and not output:
+        raise click.UsageError('--resume goes on with a file; name it with --output')
     letters, choice, count = session.control.dead_letters(session.queue), Choice(tenant, task, reason), 0
-    with _opened(output) as file, session.progress('dead letters looked at', len(letters)) as progress:
-        for letter in letters:
+    with _opened(output, resume) as (file, last_id), \
+            session.progress('dead letters looked at', None if last_id else len(letters)) as progress:
+        for letter in letters.past(last_id):
             if choice(letter):
                 file.write(dumps(letter.as_json, ensure_ascii=True) + '\n')
                 count += 1
@@ -203,21 +211,42 @@ def _letters_text(count: int) -> str:
 
 def _check_ids(letter_ids: tuple[str, ...]) -> None:
     for each in letter_ids:
-        if not re.fullmatch(r'\d{1,20}-\d{1,20}', each):
+        if not _LETTER_ID.fullmatch(each):
             raise Failure(f'{clean(each)!r} is not the id of a dead letter, such as 1700000000000-0')
 
 
 @contextmanager
-def _opened(output: Optional[Path]) -> Iterator[IO[str]]:
-    """The file, or standard output."""
+def _opened(output: Optional[Path], resume: bool) -> Iterator[tuple[IO[str], str]]:
+    """The file, or standard output; and the id of the letter that an export to be resumed wrote last."""
     if not output:
-        yield sys.stdout
+        yield sys.stdout, ''
         return
     try:
-        with output.open('w', encoding='utf-8') as file:
-            yield file
+        last_id = _cut(output) if resume and output.exists() else ''
+        with output.open('a' if resume else 'w', encoding='utf-8') as file:
+            yield file, last_id
     except OSError as exc:
         raise Failure(f'--output: {output}: {exc.strerror}') from exc
+
+
+def _cut(output: Path) -> str:
+    """Cut off what an export did not write to the end of its line; returns the id of the letter before, '' for none."""
+    with output.open('rb+') as file:
+        last, length = b'', 0
+        for line in file:
+            if line.endswith(b'\n'):
+                last, length = line, length + len(line)
+        letter_id = ''
+        if last:
+            try:
+                letter_id = str(loads(last)['letter_id'])
+                if not _LETTER_ID.fullmatch(letter_id):
+                    raise ValueError(letter_id)
+            except (ValueError, LookupError, TypeError) as exc:
+                raise Failure(f'--output: {output}: its last line is no dead letter, so --resume cannot tell where to '
+                              'go on') from exc
+        file.truncate(length)
+    return letter_id
 
 
 def _say_missing(missing: list[str]) -> None:

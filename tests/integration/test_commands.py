@@ -251,6 +251,24 @@ class TestDead:
         assert len(file.read_text().splitlines()) == 4
         assert 'No such file' in run(app, 'dead', 'export', '-o', str(tmp_path / 'no' / 'x'), code=2).err
 
+    @pytest.mark.parametrize('written, left', [(0, 4), (1.5, 3), (2, 2), (3.9, 1), (4, 0)])
+    def test_a_killed_export_is_resumed(self, app, run, tmp_path, written, left):
+        file = tmp_path / 'dead.jsonl'
+        run(app, 'dead', 'export', '-o', str(file), code=0)
+        lines = file.read_text().splitlines(keepends=True)
+        file.write_text(''.join(lines)[:int(sum(map(len, lines[:int(written)])) + written % 1 * len(lines[-1]))])
+        again = run(app, 'dead', 'export', '-o', str(file), '--resume', '--json', code=0 if left else 1)
+        assert again.data['exported'] == left
+        assert file.read_text() == ''.join(lines)
+
+    def test_what_cannot_be_resumed_is_left_as_it_is(self, app, run, tmp_path):
+        file = tmp_path / 'dead.jsonl'
+        for text in '{"letter_id": 1}\n', '[]\n', 'notes\n':
+            file.write_text(text + 'more')
+            assert str(file) in run(app, 'dead', 'export', '-o', str(file), '--resume', code=2).err
+            assert file.read_text() == text + 'more'
+        assert '--output' in run(app, 'dead', 'export', '--resume', code=2).err
+
 
 def test_a_busy_queue_at_a_glance(server, run):
     """One worker with one slot: status, tenants, top and why agree about it."""
