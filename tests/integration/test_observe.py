@@ -11,7 +11,8 @@ from celery_qos import QoS, SubQueue, Tenant
 from celery_qos.codec import tracked
 from celery_qos.errors import ConfigError
 from celery_qos.observe import SORTS
-from celery_qos.store import Publication, Store
+from celery_qos.publication import Publication
+from celery_qos.store import Store
 
 from ..until import until
 from .ledger import Ledger
