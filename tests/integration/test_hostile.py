@@ -230,7 +230,7 @@ def contents(redis):
     found = {key: redis.dump(key) for key in redis.scan_iter(f'{NS}*')
              if not key.startswith((f'{NS}:waits'.encode(), keys.settings(NS).encode()))}
     settings = redis.hgetall(keys.settings(NS))
-    return found, {name: value for name, value in settings.items() if not name.startswith(b'total:waited')}
+    return found, {name: value for name, value in settings.items() if not name.startswith(b'total:wait')}
 
 
 @pytest.mark.parametrize('version', ['1', '999', 'junk', ''])
