@@ -101,9 +101,13 @@ class DeadLetters(Paged[Row, DeadLetter]):
         """Write each as a line of JSON; returns how many there are. They stay where they are."""
         written = 0
         for letter in self:
-            file.write(dumps(letter.as_json) + '\n')
+            file.write(self.line(letter))
             written += 1
         return written
+
+    def line(self, letter: DeadLetter) -> str:
+        """A letter as a line of JSON, with the name of its queue first."""
+        return dumps({'queue': self.queue, **letter.as_json}, ensure_ascii=True) + '\n'
 
     def _exhume(self, letter_ids: tuple[str, ...], again: bool) -> int:
         with self._store() as store:

@@ -2,19 +2,27 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import subprocess
 import sys
 
 
 def main(commands: list[str]) -> int:
-    """Returns 0 where all of them do."""
+    """Returns 0 where all of them do; none outlives this."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     running = [subprocess.Popen([sys.executable, *shlex.split(each)], stdout=subprocess.PIPE,
                                 stderr=subprocess.STDOUT, text=True) for each in commands]
     codes = []
-    for command, process in zip(commands, running):
-        said, _ = process.communicate()
-        codes.append(process.returncode)
-        print(f'$ python {command}\n{said}ended with {process.returncode}\n', flush=True)
+    try:
+        for command, process in zip(commands, running):
+            said, _ = process.communicate()
+            codes.append(process.returncode)
+            print(f'$ python {command}\n{said}ended with {process.returncode}\n', flush=True)
+    finally:
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait()
     return min(1, sum(map(abs, codes)))
 
 

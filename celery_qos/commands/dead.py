@@ -23,7 +23,7 @@ from .text import NOTHING, clean, tenant_text, time_text
 
 __all__ = ('command',)
 
-_LETTER_ID = re.compile(r'\d{1,20}-\d{1,20}')
+_LETTER_ID = re.compile(r'[0-9]{1,19}-[0-9]{1,19}')
 _COLUMNS = (Column('letter id', width=15), Column('died', width=20), Column('reason', width=20), Column('tenant'),
             Column('task'), Column('task id', width=36))
 
@@ -152,7 +152,7 @@ delete = _acting('delete', '''Forget dead letters. Export them first where they 
 @_reason_option
 @click.option('-o', '--output', metavar='FILE', type=click.Path(dir_okay=False, path_type=Path),
               help='Write to this file, not to standard output.')
-@click.option('--resume', is_flag=True, help='Go on with the file of --output, after its last line.')
+@click.option('--resume', is_flag=True, help='Go on with the file of --output, which the same command began.')
 def export(session: Session, tenant: Optional[Key], task: str, reason: str, output: Optional[Path],
            resume: bool) -> Optional[int]:
     """Write dead letters as JSON, one a line; they stay where they are. Exit code 1: there were none.
@@ -165,11 +165,11 @@ def export(session: Session, tenant: Optional[Key], task: str, reason: str, outp
     if resume and not output:
         raise click.UsageError('--resume goes on with a file; name it with --output')
     letters, choice, count = session.control.dead_letters(session.queue), Choice(tenant, task, reason), 0
-    with _opened(output, resume) as (file, last_id), \
+    with _opened(output, resume, session.queue_name) as (file, last_id), \
             session.progress('dead letters looked at', None if last_id else len(letters)) as progress:
         for letter in letters.past(last_id):
             if choice(letter):
-                file.write(dumps(letter.as_json, ensure_ascii=True) + '\n')
+                file.write(letters.line(letter))
                 count += 1
             progress.advance()
     if output:
@@ -216,35 +216,40 @@ def _check_ids(letter_ids: tuple[str, ...]) -> None:
 
 
 @contextmanager
-def _opened(output: Optional[Path], resume: bool) -> Iterator[tuple[IO[str], str]]:
+def _opened(output: Optional[Path], resume: bool, queue: str) -> Iterator[tuple[IO[str], str]]:
     """The file, or standard output; and the id of the letter that an export to be resumed wrote last."""
     if not output:
         yield sys.stdout, ''
         return
     try:
-        last_id = _cut(output) if resume and output.exists() else ''
+        last_id = _cut(output, queue) if resume and output.exists() else ''
         with output.open('a' if resume else 'w', encoding='utf-8') as file:
             yield file, last_id
     except OSError as exc:
-        raise Failure(f'--output: {output}: {exc.strerror}') from exc
+        raise Failure(f'--output: {output}: {exc.strerror or exc}') from exc
 
 
-def _cut(output: Path) -> str:
+def _cut(output: Path, queue: str) -> str:
     """Cut off what an export did not write to the end of its line; returns the id of the letter before, '' for none."""
     with output.open('rb+') as file:
-        last, length = b'', 0
+        last, rest, length = b'', b'', 0
         for line in file:
             if line.endswith(b'\n'):
                 last, length = line, length + len(line)
-        letter_id = ''
-        if last:
-            try:
-                letter_id = str(loads(last)['letter_id'])
-                if not _LETTER_ID.fullmatch(letter_id):
+            else:
+                rest = line
+        letter_id, begins = '', dumps({'queue': queue}).encode()[:-1]
+        try:
+            if last:
+                letter = loads(last)
+                letter_id = str(letter['letter_id'])
+                if letter['queue'] != queue or not _LETTER_ID.fullmatch(letter_id):
                     raise ValueError(letter_id)
-            except (ValueError, LookupError, TypeError) as exc:
-                raise Failure(f'--output: {output}: its last line is no dead letter, so --resume cannot tell where to '
-                              'go on') from exc
+            elif not rest.startswith(begins[:len(rest)]):
+                raise ValueError(rest)
+        except (ValueError, LookupError, TypeError, RecursionError) as exc:
+            raise Failure(f'--output: {output}: it does not end with a dead letter of queue {clean(queue)}, so '
+                          '--resume cannot tell where to go on') from exc
         file.truncate(length)
     return letter_id
 

@@ -263,7 +263,8 @@ class TestDead:
 
     def test_what_cannot_be_resumed_is_left_as_it_is(self, app, run, tmp_path):
         file = tmp_path / 'dead.jsonl'
-        for text in '{"letter_id": 1}\n', '[]\n', 'notes\n':
+        of_another = '{"queue": "other", "letter_id": "1-0"}\n'
+        for text in '{"letter_id": "1-0"}\n', of_another, f'{"[" * 100_000}\n', '[]\n', 'notes\n', '', '{"queue": "o':
             file.write_text(text + 'more')
             assert str(file) in run(app, 'dead', 'export', '-o', str(file), '--resume', code=2).err
             assert file.read_text() == text + 'more'

@@ -42,7 +42,10 @@ def share_of_a(server, algorithm: str, pool: str, concurrency: int, task: str, s
             # What one costs goes by the latest ones, so it is asked for all along.
             costs = redis.hgetall(keys.averages(keys.namespace('celery')))
             for tenant, more in (count - before).items():
-                paid[tenant] += more * float(costs.get(f'tenant:{tenant}'.encode(), 0))
+                cost = costs.get(f'tenant:{tenant}'.encode())
+                if cost is not None:
+                    assert float(cost) >= LASTS[tenant] or not charged
+                    paid[tenant] += more * float(cost)
     if charged:
         took = paid
     print(f'{algorithm}, {pool} -c {concurrency}, {task} ack, {seconds:g} s: {count}, {took}')

@@ -1,7 +1,7 @@
 -- The keys of a queue's shard that the hot scripts go by; celery_qos/keys.py spells them alike and says what each holds.
 local NS = KEYS[1]
 local keys = {
-  -- Version of this layout; celery_qos/store.py says the same. Who changes it in place drops `plain` from the state.
+  -- Version of this layout; celery_qos/store/database.py says the same. Who changes it in place drops `plain` from the state.
   SCHEMA = '3',
   GROUP = 'workers',
   HIGHEST_PRIORITY = 0,
