@@ -60,7 +60,8 @@ class Ledger:
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self._book.lrange('ledger', 0, -1)]
+        # A write whose reply was lost, with the connection, is made again; a second run of a task has a time of its own.
+        return [json.loads(line) for line in dict.fromkeys(self._book.lrange('ledger', 0, -1))]
 
     def marks(self, event: str) -> list[str]:
         """The marks of the tasks with that event, in its order."""
