@@ -60,7 +60,7 @@ class Ledger:
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        # A write whose reply was lost, with the connection, is made again; a second run of a task has a time of its own.
+        # A write whose reply was lost is made again, as it was; a second run of a task has a time of its own.
         return [json.loads(line) for line in dict.fromkeys(self._book.lrange('ledger', 0, -1))]
 
     def marks(self, event: str) -> list[str]:
