@@ -97,16 +97,18 @@ def to_bytes(value: str) -> bytes:
 
 def options_of(text: Optional[bytes]) -> Optional[dict[str, Any]]:
     """None where there are none; as in the scripts, what is no JSON object counts as not said."""
-    try:
-        value = json.loads(text or b'')
-    except (ValueError, RecursionError):
-        return None
+    value = _parsed(text)
     return value if isinstance(value, dict) else None
 
 
 def list_of(text: Optional[bytes]) -> list[Any]:
-    try:
-        value = json.loads(text or b'')
-    except (ValueError, RecursionError):
-        return []
+    value = _parsed(text)
     return value if isinstance(value, list) else []
+
+
+def _parsed(text: Optional[bytes]) -> Any:
+    """None where it is no JSON."""
+    try:
+        return json.loads(text or b'')
+    except (ValueError, RecursionError):
+        return None
