@@ -63,8 +63,6 @@ class Channel(kombu_redis.Channel):
         self.current_tenant = connection.config.resolver
         self.reader = Reader(self)
         self.publisher = Publisher(self)
-        #: Delivery tags of `basic_get`, each of which brought a slot of its own.
-        self._got: set[str] = set()
         self.reply_queues = ReplyQueues(self)
         #: Bindings that Redis had no memory for; and when they are tried again.
         self._unbound: set[tuple[str, str, str, str]] = set()
@@ -279,12 +277,11 @@ class Channel(kombu_redis.Channel):
         self.update_slots(self.reader.queues)
 
     def update_slots(self, queues: Iterable[str]) -> None:
-        """Bring as many slots to each queue as the channel prefetches; a cancelled queue keeps those of `basic_get`."""
+        """Bring as many slots to each queue as the channel prefetches."""
         for queue in queues:
             slots = 0
             if queue in self.reader.queues and not self.reader.closed:
                 slots = self.qos.prefetch_count or self.config.of(queue).unlimited_prefetch
-            slots += sum(parse_delivery_tag(tag)[0] == queue for tag in self._got)
             if self.reader.closed and not slots:
                 continue    # who closed it sees to that
             try:
@@ -302,10 +299,9 @@ class Channel(kombu_redis.Channel):
             delivery = self.lease.get(queue)
             if delivery is None:
                 return None
-            tag = delivery_tag(delivery.queue, delivery.entry_id)
-            self._got.add(tag)
             raw = self.reader.decode(delivery)
         message = self.Message(raw, channel=self)
+        tag = delivery_tag(delivery.queue, delivery.entry_id)
         if no_ack:
             self.settle(tag)
         else:
@@ -346,10 +342,10 @@ class Channel(kombu_redis.Channel):
         else:
             self.member.settler.settle(queue, entry_id)
         poller = self.poller
-        if tag in self._got:
-            self._got.remove(tag)
-            self.flush()
-            self.update_slots([queue])
+        if self._lease.has_got(tag):
+            # Another thread may be sending it: a slot that goes first would be missed by the next `basic_get`.
+            self.member.settler.flush(wait=True)
+            self._lease.leave_slot(tag)
             if poller is not None:
                 poller.wake()
         else:
@@ -442,7 +438,7 @@ class Channel(kombu_redis.Channel):
         if closing and self._lease is not None and self._lease.active:
             # What is in the inbox, or on its way to it, goes back with the lease.
             self.reader.abandon()
-            self.member.settler.flush(last=True)
+            self.member.settler.flush(wait=True)
             self._lease.keep = keep_nothing
             self._lease.give_up()
             self._lease.active = False

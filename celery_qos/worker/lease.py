@@ -3,13 +3,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Optional
 
 from kombu.log import get_logger
 from redis.exceptions import RedisError, ResponseError
 
-from ..codec import parse_delivery_tag
+from ..codec import delivery_tag, parse_delivery_tag
 from ..config import Config
 from ..declared import declare
 from ..notices import reason
@@ -66,7 +66,10 @@ class Lease:
         self.announce: Optional[Callable[[str], None]] = None
         self._store = store
         self._config = config
+        #: What the channel prefetches of each queue.
         self._slots: dict[str, int] = {}
+        #: Delivery tags of what `get` delivered, in a slot of its own each.
+        self._got: set[str] = set()
         # A late renewal must not bring back slots that were just given up.
         self._lock = native.allocate_lock()
         # Greenlets of one thread that wait for a native lock would wait for good: they queue up here before.
@@ -92,10 +95,10 @@ class Lease:
         return self._config.of(queue).lease_seconds * (INTERVALS - 1) / INTERVALS
 
     def slots(self, queue: str) -> int:
-        return self._slots.get(queue, 0)
+        return self._slots.get(queue, 0) + sum(parse_delivery_tag(tag)[0] == queue for tag in self._got)
 
     def set_slots(self, queue: str, slots: int) -> None:
-        """Bring `slots` to the queue; with 0 the lease lasts while tasks are unsettled."""
+        """Bring `slots` to the queue, beside those of `get`; without any the lease lasts while tasks are unsettled."""
         with self._locked():
             self._slots[queue] = slots
             self._renew(self._store, queue)
@@ -104,17 +107,31 @@ class Lease:
         """In no queue any more; called by a thread that has a store of its own. A renewal repeats what fails here."""
         with self._lock:
             self._slots = dict.fromkeys(self._slots, 0)
+            self._got.clear()
             for queue in self.queues:
                 self._renew(store, queue)
 
     def get(self, queue: str) -> Any:
         """Deliver one task without waiting, in a slot of its own."""
         with self._locked():
-            slots = self.slots(queue) + 1
-            delivery = self._store.get(queue, self.consumer, slots, self._seconds(queue))
+            delivery = self._store.get(queue, self.consumer, self.slots(queue) + 1, self._seconds(queue))
             if delivery:
-                self._slots[queue] = slots
+                self._slots.setdefault(queue, 0)
+                self._got.add(delivery_tag(delivery.queue, delivery.entry_id))
             return delivery
+
+    def has_got(self, tag: str) -> bool:
+        """`get` delivered it, in a slot that `leave_slot` gives up."""
+        return tag in self._got
+
+    def leave_slot(self, tag: str) -> None:
+        """Give up the slot of a delivery of `get`, which is settled. A renewal repeats what fails here."""
+        queue, _ = parse_delivery_tag(tag)
+        with self._locked():
+            self._got.discard(tag)
+            if queue in self._slots:
+                with suppress(RedisError, OSError):
+                    self._renew(self._store, queue)
 
     def reclaim(self, unsent: Callable[[], list[tuple[str, str]]]) -> None:
         """After a reconnect: hand back what was sent to this consumer and is not held, or not worth keeping.
@@ -131,6 +148,7 @@ class Lease:
             if message is None or not self.keep(tag):
                 self.held.pop(tag, None)
                 self.runs.pop(tag, None)
+                self._got.discard(tag)
         kept = [parse_delivery_tag(tag) for tag in list(self.held)]
         kept += unsent()
         for queue in self.queues:
@@ -193,9 +211,10 @@ class Lease:
             del self._slots[queue]
         self.held.clear()
         self.runs.clear()
+        self._got.clear()
 
     def _renew(self, store: Store, queue: str) -> bool:
-        slots = self._slots[queue]
+        slots = self.slots(queue)
         self.at_work = self.suspects()
         new, unsettled = store.lease(queue, self.consumer, slots, self._seconds(queue), self.at_work)
         if slots == 0 and not unsettled:

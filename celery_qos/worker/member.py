@@ -94,7 +94,7 @@ class Member:
     def leave(self) -> None:
         """The process ends: give every slot back."""
         if self.pid == os.getpid():
-            self.settler.flush(last=True)
+            self.settler.flush(wait=True)
             self._sweeper.leave(self.store)
             if not self._away:
                 self.waits.flush(self.store, last=True)

@@ -130,9 +130,13 @@ class Settler:
         self._outcomes.extendleft(reversed(batch.outcomes))
         self.sent(batch)
 
-    def flush(self, last: bool = False) -> None:
-        """Send what was gathered; the last time, also where Redis refused a moment ago, and wait for other flushes."""
-        if not last and (not self._outcomes or (self._retry_at and monotonic() < self._retry_at)):
+    def flush(self, wait: bool = False) -> None:
+        """Send what was gathered.
+
+        Arguments:
+            wait: until other flushes have sent theirs too, and also send where Redis refused a moment ago.
+        """
+        if not wait and (not self._outcomes or (self._retry_at and monotonic() < self._retry_at)):
             return
         with self._lock:
             self._mixed = False
