@@ -5,6 +5,7 @@ Tasks travel through egress; fanout (events, remote control) and Kombu's own rep
 """
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from time import monotonic
@@ -68,6 +69,8 @@ class Channel(kombu_redis.Channel):
         self._unbound: set[tuple[str, str, str, str]] = set()
         self._bind_at = 0.0
         self._lease: Optional[Lease] = None
+        # Where greenlets get the first task together, one of them joins; a signal's handler may come in between.
+        self._joining = threading.RLock()
         #: Where a Celery worker consumes: passes tasks on of which it is to be told that they will not run.
         self.discarded: Optional[Discarded] = None
         super().__init__(connection, **kwargs)
@@ -105,15 +108,18 @@ class Channel(kombu_redis.Channel):
     def lease(self) -> Lease:
         """The lease of this channel, which begins with the first delivery it may get."""
         if self._lease is None:
-            self._lease = self.member.join()
+            with self._joining:
+                if self._lease is None:
+                    self._lease = self.member.join()
         return self._lease
 
     def join(self, keep: Callable[[Any], bool]) -> Lease:
         """Begin the lease with one that outlasts a lost connection, for the delivery tags of which `keep` is true."""
-        if self._lease is None:
-            self._lease = self.member.join(keep)
-        self._lease.keep = keep
-        return self._lease
+        with self._joining:
+            if self._lease is None:
+                self._lease = self.member.join(keep)
+            self._lease.keep = keep
+            return self._lease
 
     def new_store(self) -> Store:
         """For commands of another thread."""
@@ -295,6 +301,8 @@ class Channel(kombu_redis.Channel):
         if queue in self.reply_queues:
             return super().basic_get(queue, no_ack, **kwargs)
         raw = None
+        # What Redis refused before still takes its slot.
+        self.flush()
         while raw is None:      # what is no message is a dead letter
             delivery = self.lease.get(queue)
             if delivery is None:
@@ -332,7 +340,7 @@ class Channel(kombu_redis.Channel):
         queue, entry_id = parse_delivery_tag(tag)
         if not queue or self._lease is None:
             return      # a message of Kombu's own lists
-        message, run = self._lease.held.pop(tag, None), self._lease.runs.pop(tag, None)
+        message, run = self._lease.held.get(tag), self._lease.runs.pop(tag, None)
         if requeue:
             self.member.settler.requeue(queue, entry_id, counted)
         elif reason:
@@ -341,6 +349,8 @@ class Channel(kombu_redis.Channel):
             run.settle(skipped=message is not None and self._lease.skips(message))
         else:
             self.member.settler.settle(queue, entry_id)
+        # Not before: of what is neither held nor to be settled, a reconnect thinks that it was lost on its way.
+        self._lease.held.pop(tag, None)
         poller = self.poller
         if self._lease.has_got(tag):
             # Another thread may be sending it: a slot that goes first would be missed by the next `basic_get`.
@@ -405,6 +415,7 @@ class Channel(kombu_redis.Channel):
     def abandon(self) -> None:
         """The connection is lost, or its parent's: keep what is delivered for those who still work on it."""
         if self._lease is not None:
+            self._lease.stale_reader = self.reader.connection_id
             self._lease.active = False
             if self._qos is not None:
                 self._qos._delivered.clear()
@@ -424,6 +435,8 @@ class Channel(kombu_redis.Channel):
         if self.poller:
             self.poller.after_fork()
         if closing:
+            with suppress(*self.connection_errors):
+                self.reader.interrupt(self.store)
             self.reader.disconnect()
         try:
             super().close()

@@ -65,7 +65,7 @@ class Reader:
         self._inbox: deque[Delivery] = deque()
         self._no_ack: set[str] = set()
         #: What the server calls the connection, None where it does not tell.
-        self._connection_id: Optional[int] = None
+        self.connection_id: Optional[int] = None
         #: How often it was taken without waiting: every queue, and every stream of it, comes first in turn.
         self._turns = 0
         #: Queue and number of a stream of its egress to the last entry of it that was seen.
@@ -100,8 +100,8 @@ class Reader:
         """Have the read that is out answered now: what it takes later, perhaps nobody would look at for long."""
         if self.pending is None or not self._takes:
             return
-        if self._connection_id is not None:
-            self._channel.store.unblock(self._connection_id)
+        if self.connection_id is not None:
+            self._channel.store.unblock(self.connection_id)
         while self.pending is not None:
             if not self.pending.can_read(timeout=READ_OVERDUE):
                 self._drop(f'no reply to a read for {READ_OVERDUE:g} s')
@@ -111,9 +111,9 @@ class Reader:
         """Ask the server for the number of the connection, which was just opened."""
         self.client.connection.send_command('CLIENT', 'ID')
         try:
-            self._connection_id = int(self.client.connection.read_response())
+            self.connection_id = int(self.client.connection.read_response())
         except ResponseError:
-            self._connection_id = None      # the user has no right to ask
+            self.connection_id = None      # the user has no right to ask
 
     def abandon(self) -> None:
         """Forget everything; what was delivered stays with the channel's lease."""
@@ -142,9 +142,9 @@ class Reader:
         return tags
 
     def interrupt(self, store: Store) -> None:
-        """From another thread, with a store of its own: have a read that is out end, so that it takes nothing more."""
-        if self.pending is not None and self._connection_id is not None:
-            store.unblock(self._connection_id)
+        """Have a read that is out end, so that it takes nothing more. Another thread has a store of its own."""
+        if self.pending is not None and self.connection_id is not None:
+            store.unblock(self.connection_id)
 
     def disconnect(self) -> None:
         if 'client' in self.__dict__ and self.client.connection is not None:

@@ -64,17 +64,31 @@ class Script:
         except ResponseError as exc:
             raise _named(exc) from None
 
-    def batch(self, wire: Wire, calls: Sequence[tuple[list[str], Sequence[Any]]]) -> list[Any]:
+    def once(self, wire: Wire, keys: list[str], *args: Any) -> Any:
+        """As a call, but never sent again by itself, whatever the connection's options are.
+
+        Raises:
+            redis.ConnectionError, redis.TimeoutError: it is not known whether it was run.
+        """
+        reply, = self.batch(wire, [(keys, args)], looked_at=True)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def batch(self, wire: Wire, calls: Sequence[tuple[list[str], Sequence[Any]]], looked_at: bool = False) -> list[Any]:
         """Run the script once for each pair of keys and arguments, all in one round trip.
+
+        Arguments:
+            looked_at: as `Wire.send` has it.
 
         Returns:
             The replies; errors of a call are among them.
         """
         commands = [['EVALSHA', self.sha, len(keys), *keys, *args] for keys, args in calls]
-        replies = wire.send(commands)
+        replies = wire.send(commands, looked_at)
         for i, (keys, args) in enumerate(calls):
             if isinstance(replies[i], NoScriptError):
-                replies[i], = wire.send([['EVAL', self.source, len(keys), *keys, *args]])
+                replies[i], = wire.send([['EVAL', self.source, len(keys), *keys, *args]], looked_at)
             if isinstance(replies[i], ResponseError):
                 replies[i] = _named(replies[i])
         return replies

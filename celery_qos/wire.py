@@ -33,14 +33,17 @@ class Wire:
         self._pool = client.connection_pool
         self._kept = _kept.setdefault(client.connection_pool, [])
 
-    def send(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+    def send(self, commands: Sequence[Sequence[Any]], looked_at: bool = False) -> list[Any]:
         """The replies to `commands`, sent in one round trip, as the server gives them; errors of a command are among
         them.
+
+        Arguments:
+            looked_at: on a connection of the pool, which looks whether it is still there.
 
         Raises:
             redis.ConnectionError, redis.TimeoutError: what has become of them is not known.
         """
-        connection = self._take()
+        connection = self._pool.get_connection(*_COMMAND) if looked_at else self._take()
         try:
             connection.send_packed_command([b''.join(map(pack, commands))])
             replies = [_reply(connection) for _ in commands]
@@ -49,7 +52,7 @@ class Wire:
             connection.disconnect()
             self._pool.release(connection)
             raise
-        if self._kept or self._pool.max_connections < 2:
+        if looked_at or self._kept or self._pool.max_connections < 2:
             self._pool.release(connection)
         else:
             self._kept.append((connection, os.getpid()))

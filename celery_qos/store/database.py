@@ -1,7 +1,7 @@
 """One Redis database, and its server."""
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import repeat
 from typing import Any
 
@@ -59,8 +59,15 @@ class Database:
         return self.prefix, *(str(options.get(name)) for name in names)
 
     def run(self, name: str, queue: str, *args):
+        return self._run(script(name), self.client, queue, *args)
+
+    def run_once(self, name: str, queue: str, *args):
+        """As `run`, by `Script.once`."""
+        return self._run(script(name).once, self._wire, queue, *args)
+
+    def _run(self, call: Callable[..., Any], client: Any, queue: str, *args):
         try:
-            return script(name)(self.client, [self.namespace(queue)], *args)
+            return call(client, [self.namespace(queue)], *args)
         except (ReadOnlyError, WritesRefused):
             self.note_refusal()
             raise

@@ -49,7 +49,7 @@ class Egress(Database):
             if isinstance(reply, dict):
                 reply = reply.items()       # RESP3
         else:
-            reply = script('take')(self.client, streams, keys.GROUP, consumer, count)
+            reply = script('take').once(self._wire, streams, keys.GROUP, consumer, count)
         return self.parse_read(queues, reply)
 
     def parse_read(self, queues: list[str], reply) -> list[Delivery]:

@@ -122,12 +122,16 @@ class Tasks(Database):
         return sum(self.run('bury', queue, reason, *some) for some in batches(ids))
 
     def get(self, queue: str, consumer: str, slots: int, lease_seconds: float) -> Optional[Delivery]:
-        """Deliver one task without waiting. `slots`: the consumer's, with one for this task."""
+        """Deliver one task without waiting. `slots`: the consumer's, with one for this task.
+
+        Raises:
+            redis.ConnectionError, redis.TimeoutError: it may have been delivered.
+        """
         for _ in range(MOST_ROUNDS):
-            entry = self.run('get', queue, consumer, slots, in_ms(lease_seconds))
+            entry = self.run_once('get', queue, consumer, slots, in_ms(lease_seconds))
             if entry != []:
                 break
-        return entry and delivery_of(queue, entry[0].decode(), entry[1])
+        return delivery_of(queue, entry[0].decode(), entry[1]) if entry else None
 
 
 def unknown_sub_queue(queue: str, name: str, known: list[str]) -> str:

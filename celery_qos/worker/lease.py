@@ -42,9 +42,11 @@ class Lease:
         consumer: the consumer's name in the group on egress.
         store: used by the channel's thread only.
         config: the queues' options.
+        unsent: returns queue and entry id of what is settled but Redis does not know yet.
     """
 
-    def __init__(self, consumer: str, store: Store, config: Config) -> None:
+    def __init__(self, consumer: str, store: Store, config: Config,
+                 unsent: Callable[[], list[tuple[str, str]]]) -> None:
         self.consumer = consumer
         #: A channel reads under this name now.
         self.active = False
@@ -52,6 +54,8 @@ class Lease:
         self.keep: Callable[[Any], bool] = keep_nothing
         #: It had ended, perhaps as Redis had lost everything.
         self.lost = False
+        #: What the server calls the connection that read under this name, and was lost: its last read may still be out.
+        self.stale_reader: Optional[int] = None
         #: Delivery tag to raw message (None until it is one) for each delivery that is not settled.
         self.held: dict[str, Any] = {}
         #: The same for those that the server keeps account of, from when they are passed on.
@@ -66,10 +70,13 @@ class Lease:
         self.announce: Optional[Callable[[str], None]] = None
         self._store = store
         self._config = config
+        self._unsent = unsent
         #: What the channel prefetches of each queue.
         self._slots: dict[str, int] = {}
         #: Delivery tags of what `get` delivered, in a slot of its own each.
         self._got: set[str] = set()
+        #: Queues of which `get` did not hear what it was delivered.
+        self._unheard: set[str] = set()
         # A late renewal must not bring back slots that were just given up.
         self._lock = native.allocate_lock()
         # Greenlets of one thread that wait for a native lock would wait for good: they queue up here before.
@@ -112,12 +119,27 @@ class Lease:
                 self._renew(store, queue)
 
     def get(self, queue: str) -> Any:
-        """Deliver one task without waiting, in a slot of its own."""
+        """Deliver one task without waiting, in a slot of its own.
+
+        Raises:
+            redis.RedisError, OSError: Redis does not answer. What it may have delivered is delivered again: by the next
+                call, after a reconnect, or when the lease has ended.
+        """
         with self._locked():
-            delivery = self._store.get(queue, self.consumer, self.slots(queue) + 1, self._seconds(queue))
+            # Where the channel consumes too, what is on its way to it is not lost.
+            if queue in self._unheard and not self._slots.get(queue):
+                self._redeliver(queue)
+                self._unheard.discard(queue)
+            try:
+                delivery = self._store.get(queue, self.consumer, self.slots(queue) + 1, self._seconds(queue))
+            except (RedisError, OSError):
+                self._unheard.add(queue)
+                raise
             if delivery:
+                tag = delivery_tag(delivery.queue, delivery.entry_id)
                 self._slots.setdefault(queue, 0)
-                self._got.add(delivery_tag(delivery.queue, delivery.entry_id))
+                self._got.add(tag)
+                self.held[tag] = None
             return delivery
 
     def has_got(self, tag: str) -> bool:
@@ -133,28 +155,35 @@ class Lease:
                 with suppress(RedisError, OSError):
                     self._renew(self._store, queue)
 
-    def reclaim(self, unsent: Callable[[], list[tuple[str, str]]]) -> None:
-        """After a reconnect: hand back what was sent to this consumer and is not held, or not worth keeping.
-
-        Arguments:
-            unsent: returns queue and entry id of what is settled but Redis does not know yet.
-        """
+    def reclaim(self) -> None:
+        """After a reconnect: hand back what was sent to this consumer and is not held, or not worth keeping."""
         with self._locked():
-            self._reclaim(unsent)
+            self._end_stale_read(self._store)
+            self._reclaim()
 
-    def _reclaim(self, unsent: Callable[[], list[tuple[str, str]]]) -> None:
+    def _end_stale_read(self, store: Store) -> None:
+        """The server may not have noticed that its client is gone, and give it a task that nobody gets."""
+        if self.stale_reader is not None:
+            store.unblock(self.stale_reader)
+            self.stale_reader = None
+
+    def _reclaim(self) -> None:
         # Other threads settle meanwhile: what is held no more was settled before, so it has to be asked for after.
         for tag, message in list(self.held.items()):
             if message is None or not self.keep(tag):
                 self.held.pop(tag, None)
                 self.runs.pop(tag, None)
                 self._got.discard(tag)
-        kept = [parse_delivery_tag(tag) for tag in list(self.held)]
-        kept += unsent()
         for queue in self.queues:
-            moved = self._store.reclaim(queue, self.consumer, [entry_id for name, entry_id in kept if name == queue])
-            if moved:
-                logger.info('reconnected: %d tasks of queue %r that were not started are delivered again', moved, queue)
+            self._redeliver(queue)
+        self._unheard.clear()
+
+    def _redeliver(self, queue: str) -> None:
+        """What was sent to this consumer, and it does not hold, is delivered again."""
+        known = [*map(parse_delivery_tag, list(self.held)), *self._unsent()]
+        moved = self._store.reclaim(queue, self.consumer, [entry_id for name, entry_id in known if name == queue])
+        if moved:
+            logger.info('reconnected: %d tasks of queue %r that were not started are delivered again', moved, queue)
 
     def cancel(self, task_ids: Collection[str]) -> None:
         """Have delayed tasks of all its queues not run; where Redis does not answer, they are left to Celery."""
@@ -206,6 +235,7 @@ class Lease:
             self._release(store)
 
     def _release(self, store: Store) -> None:
+        self._end_stale_read(store)
         for queue in self.queues:
             store.release(queue, self.consumer)
             del self._slots[queue]

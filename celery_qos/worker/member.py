@@ -72,15 +72,20 @@ class Member:
         with self._lock:
             lease = next((lease for lease in self._leases if not lease.active and lease.keep == keep), None)
             if lease is None:
-                lease = Lease(f'{self._name}.{len(self._leases)}', self.store, self._config)
+                lease = Lease(f'{self._name}.{len(self._leases)}', self.store, self._config,
+                              lambda: self.settler.unsent)
                 self._leases.append(lease)
             lease.active, lease.keep = True, keep
             if not self._thread_runs:
                 self._thread_runs = True
                 native.start_thread(self._run)
         if lease.queues:
-            self.settler.flush()
-            lease.reclaim(lambda: self.settler.unsent)
+            try:
+                self.settler.flush()
+                lease.reclaim()
+            except BaseException:
+                lease.active = False    # whoever tries again is to find it
+                raise
         return lease
 
     def swept(self, queues: Iterable[str]) -> list[str]:

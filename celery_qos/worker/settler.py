@@ -50,8 +50,8 @@ class Settler:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._outcomes: deque[_Outcome] = deque()
-        #: Batches that were handed out.
-        self._out: list[Batch] = []
+        #: Batches that were handed out, by `id`.
+        self._out: dict[int, Batch] = {}
         #: Something else than an ack was gathered since all was sent: that waits for nobody.
         self._mixed = False
         #: When the oldest of what was gathered came, by `time.monotonic`.
@@ -99,7 +99,7 @@ class Settler:
         """Queue and entry id of what Redis does not know yet; waits for a flush that is under way."""
         with self._lock:
             return [(outcome.kind.queue, outcome.entry_id)
-                    for outcomes in (*(batch.outcomes for batch in self._out), list(self._outcomes))
+                    for outcomes in (*(batch.outcomes for batch in list(self._out.values())), list(self._outcomes))
                     for outcome in outcomes]
 
     def hand_out(self) -> list[Batch]:
@@ -116,14 +116,14 @@ class Settler:
                 groups.setdefault(outcome.kind.queue, []).append(outcome)
             batches = [Batch(self._store.settle_command(queue, [outcome.entry_id for outcome in outcomes]), outcomes)
                        for queue, outcomes in groups.items()]
-            self._out += batches
+            self._out.update((id(batch), batch) for batch in batches)
             return batches
         finally:
             self._lock.release()
 
     def sent(self, batch: Batch) -> None:
         """Redis took the batch."""
-        self._out = [each for each in self._out if each is not batch]
+        self._out.pop(id(batch), None)
 
     def take_back(self, batch: Batch) -> None:
         """It is not known whether Redis took the batch: it is sent again, which changes nothing where it did."""

@@ -11,10 +11,14 @@ __all__ = ('Proxy',)
 
 
 class Proxy:
-    """Forwards every connection, until those that there are shall hang: both of their ends stay open, in silence."""
+    """Forwards every connection, until those that there are shall hang: both of their ends stay open, in silence.
 
-    def __init__(self, server: EmbeddedRedis) -> None:
-        self._server = server
+    Arguments:
+        hides_ends: of a connection that one side closes, the other side is not told.
+    """
+
+    def __init__(self, server: EmbeddedRedis, hides_ends: bool = False) -> None:
+        self._server, self._hides_ends = server, hides_ends
         self._listener = socket.create_server(('127.0.0.1', 0))
         self.port: int = self._listener.getsockname()[1]
         self._peers: dict[socket.socket, socket.socket] = {}
@@ -68,6 +72,9 @@ class Proxy:
             except OSError:
                 data = b''
             if not data:
-                for each in one, other:
-                    del self._peers[each]
-                    each.close()
+                del self._peers[one], self._peers[other]
+                one.close()
+                if self._hides_ends:
+                    self._silent.append(other)
+                else:
+                    other.close()

@@ -1,98 +1,18 @@
 """Threads, greenlets and connections that share a process: none holds up another, or takes what is another's."""
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 from time import sleep
 
 import pytest
-from kombu import Connection, Consumer, Producer, Queue
+from kombu import Connection, Consumer
 
 from celery_qos import keys
 
 from ..until import until
-from .workers import ROOT
+from .channels import JOBS, drain, keep_all, take_one, unsettled
 
 SHORT_LEASE = {'qos': {'lease_seconds': 1}}
-JOBS = Queue('jobs')
-GREENLETS = '''
-from gevent import monkey
-monkey.patch_all()
-import sys
-import gevent
-from kombu import Connection, Producer, Queue
-
-for _ in range(20):
-    with Connection(sys.argv[1]) as connection:
-        queue = Queue('jobs')(connection.default_channel)
-        queue.declare()
-        for number in range(8):
-            Producer(connection).publish(number, routing_key='jobs')
-        messages = [queue.get() for _ in range(4)]
-        acks = [gevent.spawn(message.ack) for message in messages]
-        gets = [gevent.spawn(queue.get) for _ in range(4)]
-        gevent.joinall(acks + gets, timeout=10, raise_error=True)
-        assert sorted(get.value.payload for get in gets) == [4, 5, 6, 7]
-        for get in gets:
-            get.value.ack()
-        assert queue.get() is None
-'''
-
-
-def drain(connection, timeout=0.05):
-    try:
-        while True:
-            connection.drain_events(timeout=timeout)
-    except TimeoutError:
-        pass
-
-
-def keep_all(message):
-    """As a worker says of the tasks that it runs."""
-    return True
-
-
-def take_one(connection, messages):
-    """Publish a task, consume it, and do not settle it."""
-    Consumer(connection, [JOBS], on_message=messages.append).consume()
-    Producer(connection).publish('x', routing_key='jobs')
-    until(lambda: drain(connection) or messages)
-    return messages.pop()
-
-
-def unsettled(redis):
-    return redis.xpending(keys.egress(keys.namespace('jobs')), keys.GROUP)['pending']
-
-
-def test_greenlets_get_and_ack_on_one_channel(server, redis):
-    pytest.importorskip('gevent')
-    ended = subprocess.run([sys.executable, '-c', GREENLETS, server.url('qos')], cwd=ROOT, timeout=30,
-                           capture_output=True, text=True)
-    assert ended.returncode == 0, ended.stderr
-    assert not redis.exists(keys.slots(keys.namespace('jobs')))
-
-
-def test_many_threads_get_at_once(server):
-    together, errors = threading.Barrier(24), []
-
-    def get(number):
-        with Connection(server.url('qos')) as connection:
-            queue = Queue(f'jobs{number}')(connection.default_channel)
-            queue.declare()
-            together.wait()
-            try:
-                for _ in range(50):
-                    queue.get()
-            except Exception as exc:
-                errors.append(exc)
-
-    threads = [threading.Thread(target=get, args=(number,)) for number in range(together.parties)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
 
 
 def test_an_ack_under_way_while_the_connection_is_made_anew_counts(server, monkeypatch):

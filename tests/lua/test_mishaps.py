@@ -296,7 +296,7 @@ def test_a_consumer_that_joins_while_its_slots_are_taken_back_keeps_them(store):
 
 
 def test_a_consumer_renews_in_time_for_queues_that_it_joins_later():
-    lease = Lease('w', None, Config(queues={'brief': QoS(lease_seconds=2)}))
+    lease = Lease('w', None, Config(queues={'brief': QoS(lease_seconds=2)}), list)
     assert lease.interval == 0.4
 
 
