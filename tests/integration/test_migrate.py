@@ -245,10 +245,11 @@ def test_over_tls_nothing_is_lost_and_nothing_doubled(tmp_path, elsewhere):
         assert (report['moved'], report['left']) == (200, 0)
         assert Counter(in_lists(old)) == Counter(before) and not in_streams(redis)
 
-        # The server has no passwords.
-        error = migration.run('--from', url.replace('://', '://:s3cret@'), code=3)
-        assert error.startswith('Error: Redis at rediss://:**@localhost') and 'the URL of --from' in error
-        assert 's3cret' not in error and error.count('\n') == 1
+        if elsewhere:
+            # The server has no passwords; redis-py tries for some seconds.
+            error = migration.run('--from', url.replace('://', '://:s3cret@'), code=3)
+            assert error.startswith('Error: Redis at rediss://:**@localhost') and 'the URL of --from' in error
+            assert 's3cret' not in error and error.count('\n') == 1
         error = migration.run('--from', f'{url}&ssl_ca_cert=x', code=2)
         assert "did you mean 'ssl_ca_certs'" in error and error.startswith('Error: --from: ')
     finally:
