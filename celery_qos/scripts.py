@@ -14,7 +14,7 @@ from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, Red
 
 from .wire import Wire
 
-__all__ = ('Script', 'WritesRefused', 'WrongType', 'script', 'unavailable')
+__all__ = ('Script', 'WritesRefused', 'WrongType', 'script', 'unavailable', 'complaint')
 
 _LUA = files(__package__) / 'lua'
 #: The line by which a Lua file names the pieces it stands on.
@@ -112,6 +112,11 @@ def unavailable(exc: ResponseError) -> Optional[RedisError]:
         if text.startswith(f'{code} ') or f': -{code} ' in text:
             return kind(text)
     return None
+
+
+def complaint(exc: Exception) -> str:
+    """What the server said, without where in which script it was: that is no help."""
+    return re.split(r' script: [0-9a-f]{40}|@user_script', str(exc))[0].strip(' :.')
 
 
 @cache

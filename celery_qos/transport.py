@@ -42,15 +42,16 @@ class Transport(kombu_redis.Transport):
     def __init__(self, client: Any, **kwargs: Any) -> None:
         take_address(client, self.schemes)
         self.config = config_of(client.transport_options.get('qos'))
-        self._server_checked = False
+        #: Whether it is known to be new enough.
+        self.server_checked = False
         super().__init__(client, **kwargs)
         self.cycle = Poller()
 
     def check_server(self, store: Store) -> None:
         """Once a connection."""
-        if not self._server_checked:
+        if not self.server_checked:
             store.check_server()
-            self._server_checked = True
+            self.server_checked = True
 
     def register_with_event_loop(self, connection: Transport, loop: Any) -> None:
         before = set(loop.on_tick)

@@ -6,6 +6,7 @@ from time import sleep
 from typing import Any, Optional, Union
 
 import click
+from kombu.utils.url import maybe_sanitize_url
 
 from ..errors import ConfigError
 from ..migrate import Back, Forward, Moved, Stock, Tenants
@@ -34,7 +35,7 @@ MOST_TENANTS, MOST_NAMED = 10, 5
               'stopped.')
 @click.option('--follow', is_flag=True, help='Go on with what is published meanwhile, until Ctrl-C.')
 @click.option('--stock-options', metavar='JSON', help='Transport options of the stock deployment that differ from the '
-              "app's, such as {\"global_keyprefix\": \"old.\"}.")
+              "app's, such as {\"global_keyprefix\": \"old.\"}; ssl among them takes the place of broker_use_ssl.")
 @click.option('-n', '--dry-run', is_flag=True, help='Count, and move nothing.')
 def command(session: Session, back: bool, origin: Optional[str], target: Optional[str], to_queue: Optional[str],
             tenant: str, one_tenant: Optional[str], unacked: bool, follow: bool, stock_options: Optional[str],
@@ -64,7 +65,7 @@ def command(session: Session, back: bool, origin: Optional[str], target: Optiona
     _check(session, back, origin, target, to_queue, tenant, one_tenant, unacked, follow)
     options = _options(stock_options)
     queues = [session.queue] if session.queue else session.control.queues
-    with Stock(session.app, origin or target, options) as stock, \
+    with _stock(session, origin or target, '--to' if back else '--from', options) as stock, \
             session.app.pool.acquire(block=True) as connection:
         mover: Union[Forward, Back]
         if back:
@@ -72,7 +73,7 @@ def command(session: Session, back: bool, origin: Optional[str], target: Optiona
         else:
             tenants = Tenants(session.app, tenant, one_tenant)
             mover = Forward(stock, connection.default_channel, tenants, unacked)
-        if unacked and not dry_run and (alive := stock.alive(mover.same_database)):
+        if unacked and not dry_run and (alive := stock.alive()):
             raise ConfigError(f'--unacked: stock workers are alive: {", ".join(alive)}; stop them first, or leave the '
                               'option out, and they run what they hold')
         if dry_run:
@@ -112,6 +113,20 @@ def _options(text: Optional[str]) -> dict[str, Any]:
     if not isinstance(options, dict):
         raise ConfigError(f'--stock-options: {text!r} is no JSON object, such as {{"global_keyprefix": "old."}}')
     return options
+
+
+def _stock(session: Session, url: Optional[str], option: str, options: dict[str, Any]) -> Stock:
+    if not url:
+        return Stock(session.app, None, options)
+    address, (broker, setting) = ';'.join(map(maybe_sanitize_url, url.split(';'))), session.place
+    session.elsewhere = address, f'the URL of {option}'
+    try:
+        stock = Stock(session.app, url, options)
+    except ConfigError as exc:
+        raise ConfigError(f'{option}: {exc}') from exc
+    # From now on it may be either.
+    session.elsewhere = f'{broker} or {address}', f'{setting}, or the URL of {option}'
+    return stock
 
 
 def _move(mover: Union[Forward, Back], reports: list[Moved], follow: bool, progress: Progress) -> None:

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
@@ -13,12 +12,13 @@ from typing import Any, NoReturn, Optional
 
 import click
 from kombu.exceptions import KombuError
-from redis.exceptions import NoPermissionError, RedisError, ResponseError
+from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
 from ..app import Control, control
 from ..checks import unknown_queue
 from ..errors import QoSError
 from ..notices import reason
+from ..scripts import WritesRefused, complaint, unavailable
 from ..transport import Transport
 from .progress import Interrupted, Progress
 from .table import Column, show
@@ -53,6 +53,8 @@ class Session:
 
     def __init__(self, app: Any, queue: Optional[str], as_json: bool, colour: bool = True) -> None:
         self.app, self.queue, self.as_json, self.colour = app, queue, as_json, colour
+        #: Of the server that the command speaks to, where it is not the app's broker: its address, and who says it.
+        self.elsewhere: Optional[tuple[str, str]] = None
 
     @property
     def control(self) -> Control:
@@ -61,6 +63,11 @@ class Session:
     @property
     def queue_name(self) -> str:
         return self.queue or self.app.conf.task_default_queue
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Address of the server, and who says it."""
+        return self.elsewhere or (self.app.connection_for_read().as_uri(), 'broker_url of the app')
 
     def emit(self, data: Any, show: Callable[[], None], lines: bool = False, exact: bool = False) -> None:
         """Write `data` as JSON, or call what shows it to people.
@@ -144,7 +151,7 @@ def session_command(known_queue: bool = False, queue_help: str = ONE_QUEUE,
             except BrokenPipeError:
                 raise       # nobody reads the answer to its end: click knows what to do
             except (RedisError, KombuError, OSError) as exc:
-                raise Failure(_encodable(_trouble(exc, session.app)), NO_ANSWER) from exc
+                raise Failure(_encodable(_trouble(exc, session)), NO_ANSWER) from exc
             except KeyboardInterrupt as exc:
                 text = f': {exc}; run the same command again to go on' if isinstance(exc, Interrupted) else ''
                 raise Failure(f'interrupted{text}', INTERRUPTED) from exc
@@ -171,12 +178,17 @@ def _check_queue(session: Session) -> None:
         raise Failure(unknown_queue(_encodable(name), known))
 
 
-def _trouble(exc: BaseException, app: Any) -> str:
+def _trouble(exc: BaseException, session: Session) -> str:
+    if isinstance(exc, ResponseError):
+        exc = unavailable(exc) or exc
+    if isinstance(exc, ReadOnlyError):
+        return f'Redis at {session.place[0]} is a replica, and takes no writes; name its master in {session.place[1]}'
+    if isinstance(exc, (WritesRefused, OutOfMemoryError)):
+        return f'Redis at {session.place[0]} takes no writes: {complaint(exc)}; see celery qos doctor'
     if not isinstance(exc, ResponseError):
-        return (f'Redis at {app.connection_for_read().as_uri()} does not answer: {reason(exc).rstrip(".")}; is it '
-                'running? The address is broker_url of the app')
-    # Where in which script it was, is no help.
-    text = re.split(r' script: [0-9a-f]{40}|@user_script', str(exc))[0].strip(' :')
+        return (f'Redis at {session.place[0]} does not answer: {reason(exc).rstrip(".")}; is it running? The address '
+                f'is {session.place[1]}')
+    text = complaint(exc)
     may_not = 'no permissions' in text or "can't run this command" in str(exc) or isinstance(exc, NoPermissionError)
     return f'Redis refuses: {text}' + ('; give the app a broker URL whose user may do this' if may_not else '')
 

@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Optional
 
-from redis.exceptions import NoPermissionError, ResponseError
+from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError, ResponseError
 
+from ..scripts import WritesRefused, complaint
 from . import accounts, queue, rights, server
-from .finding import Finding, warn
+from .finding import Finding, bad, warn
 from .patient import Patient, Progress, no_progress
 
 __all__ = ('examine', 'CHECKS')
@@ -40,19 +41,26 @@ def examine(app: Any, queues: Sequence[str], fix: bool = False,
         patient = Patient(app, channel.store, channel.config, fix, progress or no_progress)
         for check in SERVER:
             yield from _run(check, patient)
+        fix = fix and patient.refusal is None
         for name in queues:
             for check in QUEUE:
-                yield from _run(check, replace(patient, queue=name))
+                yield from _run(check, replace(patient, queue=name, fix=fix))
 
 
 def _run(check: Check, patient: Patient) -> Iterator[Finding]:
     name = check.__name__
     try:
         for finding in check(patient):
-            yield replace(finding, check=name, queue=patient.queue)
+            remedy = finding.remedy
+            if finding.mends and patient.refusal:
+                remedy += ', where the server takes writes'
+            yield replace(finding, check=name, queue=patient.queue, remedy=remedy)
+    except (ReadOnlyError, WritesRefused, OutOfMemoryError) as exc:
+        yield replace(bad(f'Redis refuses to mend: {complaint(exc)}', 'see to the server first, and run the doctor '
+                          'again'), check=name, queue=patient.queue)
     except NoPermissionError as exc:
         yield replace(warn(f'this user may not look: {exc}', 'run the doctor as the user of the workers, see '
                            'docs/security.md'), check=name, queue=patient.queue)
     except ResponseError as exc:
-        yield replace(warn(f'Redis refuses to look: {exc}', 'mend what the other checks find, and run the doctor '
-                           'again'), check=name, queue=patient.queue)
+        yield replace(warn(f'Redis refuses to look: {complaint(exc)}', 'mend what the other checks find, and run the '
+                           'doctor again'), check=name, queue=patient.queue)

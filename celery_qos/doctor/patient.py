@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from redis.exceptions import NoPermissionError, ResponseError
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from ..config import Config, QoS
 from ..store import Store
@@ -59,6 +59,13 @@ class Patient:
         if 'info' not in self._known:
             self._known['info'] = self.client.info()
         return self._known['info']
+
+    @property
+    def refusal(self) -> Optional[RedisError]:
+        """Why the server takes no writes, so that nothing can be mended; None where it does."""
+        if 'refusal' not in self._known:
+            self._known['refusal'] = self.store.refusal()
+        return self._known['refusal']
 
     def remember(self, what: str, value: Any) -> None:
         """For a later check of this queue."""

@@ -6,6 +6,7 @@ from time import time
 from typing import Any
 
 from ..store import MINIMUM_SERVER
+from . import reads
 from .finding import Finding, bad, counted, ok, warn
 from .patient import Patient
 
@@ -49,7 +50,8 @@ def persistence(patient: Patient) -> Iterator[Finding]:
         return
     # CONFIG REWRITE fails where the server was started without a file.
     remedy = 'CONFIG SET appendonly yes, and  appendonly yes  in redis.conf, so that it stays after a restart'
-    if save or save is None and info.get('rdb_last_save_time', 0) > time() - info.get('uptime_in_seconds', 0) + 1:
+    if save or save is None and info.get('rdb_last_save_time', 0) > (
+            reads.now(patient.store) - info.get('uptime_in_seconds', 0) + 1):
         if info.get('rdb_last_bgsave_status', 'ok') != 'ok':
             yield bad('the last snapshot failed, and Redis may refuse writes for it',
                       'look at the log of Redis; often its disk is full')
@@ -91,9 +93,17 @@ def replication(patient: Patient) -> Iterator[Finding]:
     info = patient.info
     replicas, wanted = int(info.get('connected_slaves', 0)), patient.setting('min-replicas-to-write')
     follow = f'{counted(replicas, "replica")} {"follows" if replicas == 1 else "follow"}'
+    in_time = info.get('min_slaves_good_slaves')
     if info.get('role') != 'master':
-        yield bad('the server is a replica, which takes no writes',
+        of = f'{info.get("master_host")}:{info.get("master_port")}'
+        lost = '' if info.get('master_link_status') == 'up' else ', which it does not reach,'
+        what = 'takes no writes' if info.get('slave_read_only', 1) else 'loses what is written here with its next copy'
+        yield bad(f'the server is a replica of {of}{lost} and {what}',
                   'name the master in the broker URL, or use qos-sentinel://')
+    elif in_time is not None and int(in_time) < int(wanted or 1):
+        yield bad(f'the server takes no writes: {in_time} of {counted(replicas, "replica")} '
+                  f'{"is" if int(in_time) == 1 else "are"} in time, and min-replicas-to-write is {wanted or "more"}',
+                  'bring the replicas back, or, to go on without them: CONFIG SET min-replicas-to-write 0')
     elif not replicas:
         yield ok('the server has no replicas: it is as available as its machine')
     elif wanted == '0':
@@ -113,7 +123,8 @@ def clock(patient: Patient) -> Iterator[Finding]:
     text = f'the clock here is {abs(skew):.1f} s {"ahead of" if skew > 0 else "behind"} that of the server'
     remedy = 'have both machines set their clocks by NTP'
     if abs(skew) > MUCH_SKEW:
-        yield bad(f'{text}: what is published here with eta, countdown or expires comes so much too late or too early',
+        yield bad(f'{text}: what is published here with a countdown or expires comes so much '
+                  f'too {"late" if skew > 0 else "early"}',
                   remedy)
     elif abs(skew) > SKEW:
         yield warn(f'{text}: eta, countdown and expires are off by as much', remedy)

@@ -16,13 +16,11 @@ from ..errors import ConfigError
 from ..scripts import script
 from ..store import Store
 
-__all__ = ('Stock', 'connection_to', 'stock_url')
+__all__ = ('Stock', 'connection_to')
 
-#: Schemes of the stock transport.
-_STOCK = 'redis', 'rediss', 'sentinel'
-#: Schemes in the app's URL, and what it is read by here: whether TLS is spoken, and how its other end is verified, is
-#: taken from the app's connection. The stock transport does not verify who answers to rediss://.
-_SCHEMES = {'qos': 'redis', 'qoss': 'redis', 'rediss': 'redis', 'qos-sentinel': 'sentinel', 'qoss-sentinel': 'sentinel'}
+#: Schemes of the stock transport, and of ours, by which its servers are spoken to here: TLS is verified, a handshake
+#: ends, and what the URL of one Sentinel says holds for all, as where the app's own broker is.
+_SCHEMES = {'redis': 'qos', 'rediss': 'qoss', 'sentinel': 'qos-sentinel'}
 #: Elements of the hash that one call reads.
 _PAGE = 30
 
@@ -33,12 +31,14 @@ class Stock:
     Arguments:
         app: of which the URL, if none is given, and the transport options are: the key prefix, the priority steps.
         url: of the database; by default the one that the app's own broker is in.
-        options: transport options that differ from the app's.
+        options: transport options that differ from the app's; `ssl` among them takes the place of `broker_use_ssl`.
     """
 
     def __init__(self, app: Celery, url: Optional[str] = None, options: Optional[Mapping[str, Any]] = None) -> None:
         self._app = app
         self._connection = connection_to(app, url, options)
+        # Lists are all that it is asked for: old servers will do.
+        self._connection.transport.server_checked = True
         channel: Any = self._connection.default_channel
         self.channel = channel
         self.client = Redis(connection_pool=channel.pool)
@@ -85,17 +85,11 @@ class Stock:
         finally:
             self.client.delete(probe)
 
-    def alive(self, same: bool) -> list[str]:
-        """Names of its workers that answer.
-
-        Arguments:
-            same: ask on the app's own connection. There its workers and ours hear alike, and each kind answers who
-                asks in its own way; so that nobody's answer is lost, we ask.
-        """
-        answers = self._app.control.broadcast('stats', reply=True, timeout=2.0,
-                                              connection=None if same else self._connection) or []
+    def alive(self) -> list[str]:
+        """Names of its workers that answer."""
+        answers = self._app.control.broadcast('stats', reply=True, timeout=2.0, connection=self._connection) or []
         return sorted(name for answer in answers for name, stats in answer.items()
-                      if (stats.get('broker') or {}).get('transport') in _STOCK)
+                      if (stats.get('broker') or {}).get('transport') in _SCHEMES)
 
     # -- what is not acknowledged
 
@@ -145,30 +139,21 @@ class Stock:
 
 
 def connection_to(app: Celery, url: Optional[str] = None, options: Optional[Mapping[str, Any]] = None) -> Connection:
-    """On the stock transport; the arguments are those of `Stock`.
+    """To the servers of a stock deployment; the arguments are those of `Stock`.
 
     Raises:
         ConfigError: there is no such deployment at this URL.
     """
-    given = {name: value for name, value in (app.conf.broker_transport_options or {}).items() if name != 'qos'}
-    found = url or stock_url(app)
-    scheme = found.partition('://')[0].partition('+')[0]
-    if scheme not in _STOCK:
+    given = dict(options or {})
+    ssl = given.pop('ssl', None)
+    if not url:
+        return app.connection_for_write(ssl=ssl, transport_options=given)
+    scheme = url.partition('://')[0].partition('+')[0]
+    if scheme not in _SCHEMES:
         raise ConfigError(f'the stock deployment is at {scheme}://; its URL must begin with redis://, rediss:// or '
                           'sentinel://')
-    ssl = (app.conf.broker_use_ssl or False) if url else _ssl_of(app)
-    return Connection(found, transport_options={**given, **(options or {})}, ssl=ssl)
-
-
-def stock_url(app: Celery) -> str:
-    """That of the app's broker, as the stock transport spells it."""
-    urls = app.conf.broker_write_url or app.conf.broker_url or app.connection_for_write().as_uri(include_password=True)
-    text = urls if isinstance(urls, str) else ';'.join(urls)
-    return re.sub(rf'(^|;)({"|".join(_SCHEMES)})(?=[:+])', lambda match: match[1] + _SCHEMES[match[2]], text)
-
-
-def _ssl_of(app: Celery) -> Any:
-    """How the app's own connection speaks TLS, if it does."""
-    with app.connection_for_write() as connection:
-        # The transport works it out.
-        return connection.transport.client.ssl
+    if scheme == 'sentinel' and not {**(app.conf.broker_transport_options or {}), **given}.get('master_name'):
+        raise ConfigError('master_name: is not given, the name of the master that the Sentinels watch; say it by '
+                          '--stock-options, such as {"master_name": "main"}')
+    spelled = re.sub(rf'(^|;)({"|".join(_SCHEMES)})(?=[:+])', lambda match: match[1] + _SCHEMES[match[2]], url)
+    return app.connection_for_write(spelled, transport=_SCHEMES[scheme], ssl=ssl, transport_options=given)

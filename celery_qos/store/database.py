@@ -3,10 +3,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import repeat
-from typing import Any
+from typing import Any, Optional
 
 from redis import Redis
-from redis.exceptions import NoPermissionError, ReadOnlyError, ResponseError
+from redis.exceptions import NoPermissionError, ReadOnlyError, RedisError, ResponseError
 
 from .. import keys
 from ..clock import ServerClock
@@ -76,6 +76,16 @@ class Database:
         """The server refused a write: new connections ask whether it still does, so that who reconnects waits."""
         _refusing.add(self.identity)
 
+    def refusal(self) -> Optional[RedisError]:
+        """Why the server takes no writes now, being a replica or for a reason of its own; None where it does."""
+        try:
+            self.client.delete(f'{self.namespace("")}:probe')
+        except NoPermissionError:
+            pass
+        except ResponseError as exc:
+            return unavailable(exc) or exc
+        return None
+
     def check_server(self) -> None:
         """Raise `UnsupportedServer` where the server is too old. A user without the right to ask is trusted.
 
@@ -83,14 +93,8 @@ class Database:
             RedisError: it refused a write lately, being a replica or for a reason of its own, and still does.
         """
         if self.identity in _refusing:
-            try:
-                self.client.delete(f'{self.namespace("")}:probe')
-            except NoPermissionError:
-                pass
-            except ResponseError as exc:
-                if refusal := unavailable(exc):
-                    raise refusal from exc
-                raise
+            if refusal := self.refusal():
+                raise refusal
             _refusing.discard(self.identity)
         try:
             version = str(self.client.info('server')['redis_version'])

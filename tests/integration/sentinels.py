@@ -10,7 +10,7 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
-from redis.sentinel import Sentinel
+from redis.sentinel import MasterNotFoundError, Sentinel
 
 from celery_qos.embedded import EmbeddedRedis
 
@@ -91,6 +91,13 @@ sentinel failover-timeout {NAME} 2000
     def master(self) -> int:
         """The port of the one that is master now, as the Sentinels have it."""
         return Sentinel([('127.0.0.1', port) for port in self.ports]).discover_master(NAME)[1]
+
+    def has_other_master(self, first: int) -> bool:
+        """Whether a failover from that port is over."""
+        try:
+            return self.master != first
+        except MasterNotFoundError:
+            return False
 
     def client(self, db: int = 0) -> Redis:
         sentinel = Sentinel([('127.0.0.1', port) for port in self.ports])

@@ -17,6 +17,7 @@ from celery_qos.embedded import EmbeddedRedis
 
 from ..until import until
 from .ledger import Ledger
+from .ports import free_port
 from .test_acl import url  # noqa: PLC0414
 from .test_acl import users as users
 from .workers import ROOT, environment
@@ -114,6 +115,20 @@ class TestServer:
         with Celery('worker', broker=url(server, 'worker'), set_as_current=False) as app:
             assert 'XACK refused' in found(app)['rights'][0].sentence
 
+    @pytest.mark.parametrize('seconds, level, text', [
+        (0.0, 'ok', 'within 1 s'), (5.0, 'warn', '5.0 s ahead of'), (-40.0, 'bad', 'so much too early'),
+        (3600.0, 'bad', '3600.0 s ahead of')])
+    def test_a_clock_that_is_off(self, server, seconds, level, text):
+        """The whole process has another time than the server."""
+        shifted = ('import sys, time; now, off = time.time, float(sys.argv.pop(1)); time.time = lambda: now() + off; '
+                   'from celery.__main__ import main; main()')
+        run = subprocess.run(
+            [sys.executable, '-c', shifted, str(seconds), '-A', 'tests.integration.apps.basic', 'qos', 'doctor',
+             '--json'], env=environment(server.url('qos')), cwd=ROOT, text=True, capture_output=True, timeout=60)
+        finding = next(each for each in json.loads(run.stdout)['findings'] if each['check'] == 'clock')
+        assert (finding['level'], run.returncode) == (level, int(level == 'bad'))
+        assert text in finding['sentence'] and ('NTP' in finding['remedy']) == (level != 'ok')
+
     def test_a_queue_of_another_release(self, app, redis):
         redis.hset(keys.settings(keys.namespace('old')), 'schema', '1')
         assert "queue 'old' is stored with schema version 1" in found(app)['schemas'][0].sentence
@@ -205,6 +220,69 @@ class TestQueue:
         assert 'totals' not in found(app)
         store.client.hincrby(keys.state(NS), 'waiting', 5)
         assert '35 waiting tasks are noted in all, there are 30' in found(app)['totals'][0].sentence
+
+
+@pytest.fixture
+def pair(server):
+    """A server and its replica."""
+    port = free_port()
+    with EmbeddedRedis(server.binary, '--port', str(port), '--bind', '127.0.0.1', '--repl-diskless-sync-delay',
+                       '0') as master, EmbeddedRedis(server.binary, '--replicaof', '127.0.0.1', str(port)) as replica:
+        until(lambda: replica.client().info()['master_link_status'] == 'up')
+        until(lambda: master.client().info()['slave0']['state'] == 'online')
+        yield master, replica, port
+
+
+class TestReplicas:
+    """Damage that nobody can mend: it is all told, and what is told to do can be done."""
+
+    @pytest.fixture
+    def damaged(self, pair):
+        master, replica, _ = pair
+        with Celery('doctor', broker=master.url('qos'), set_as_current=False) as app:
+            app.send_task('job', tenant='a', countdown=60)
+            app.send_task('job', tenant='a')
+        redis = master.client()
+        redis.hset(keys.state(NS), 'waiting', 7)
+        redis.delete(keys.delayed(NS))
+        assert redis.wait(1, 5000) == 1
+        return pair
+
+    def test_at_the_replica(self, damaged):
+        master, replica, port = damaged
+        for options in (), ('--fix',):
+            code, said = doctor(replica, *options)
+            told = {each['check']: each for each in said['findings'] if each['level'] == 'bad'}
+            assert code == 1 and told.keys() == {'replication', 'totals', 'delayed'}
+            assert f'a replica of 127.0.0.1:{port} and takes no writes' in told['replication']['sentence']
+            assert told['totals']['remedy'] == 'celery qos doctor --fix, where the server takes writes'
+        run = subprocess.run(
+            [sys.executable, '-m', 'celery', '-A', 'tests.integration.apps.basic', 'qos', 'pause', 'a'],
+            env=environment(replica.url('qos')), cwd=ROOT, text=True, capture_output=True, timeout=60)
+        assert run.returncode == 3 and 'is a replica, and takes no writes; name its master' in run.stderr
+        replica.client().config_set('replica-read-only', 'no')
+        with Celery('doctor', broker=replica.url('qos'), set_as_current=False) as app:
+            assert 'loses what is written here' in found(app)['replication'][0].sentence
+        master.stop()
+        until(lambda: replica.client().info()['master_link_status'] == 'down')
+        with Celery('doctor', broker=replica.url('qos'), set_as_current=False) as app:
+            assert 'which it does not reach' in found(app)['replication'][0].sentence
+
+    def test_at_a_server_that_wants_more_replicas_than_follow(self, damaged):
+        master, _, _ = damaged
+        code, said = doctor(master)
+        finding, = [each for each in said['findings'] if each['check'] == 'replication']
+        assert finding['level'] == 'warn' and '1 replica follows' in finding['sentence']
+        master.client().config_set('min-replicas-to-write', 2)
+        code, said = doctor(master, '--fix')
+        told = {each['check']: each for each in said['findings'] if each['level'] == 'bad'}
+        assert code == 1 and told.keys() == {'replication', 'totals', 'delayed'}
+        assert '1 of 1 replica is in time, and min-replicas-to-write is 2' in told['replication']['sentence']
+        assert 'CONFIG SET min-replicas-to-write 0' in told['replication']['remedy']
+        master.client().config_set('min-replicas-to-write', 1)
+        code, said = doctor(master, '--fix')
+        assert code == 0 and {each['check'] for each in said['findings'] if each['level'] == 'mended'} == {
+            'totals', 'delayed'}
 
 
 QOS = QoS(queues=[SubQueue('high', 1000, 3), SubQueue('low', 1000, 1)], default_tenant=Tenant(max_in_flight=3))

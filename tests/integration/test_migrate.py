@@ -20,9 +20,12 @@ from kombu.utils.uuid import uuid
 import celery_qos
 from celery_qos import QoS, keys
 from celery_qos.migrate import Back, Moved, Stock
+from celery_qos.store import Store
 
 from ..until import until
 from .ledger import Ledger
+from .sentinels import Deployment
+from .test_tls import Certificates, start
 from .workers import ROOT, environment
 
 pytestmark = pytest.mark.once
@@ -35,10 +38,10 @@ ALONE = '--without-mingle', '--without-gossip'
 
 
 class Migration:
-    """Arguments: the server, and the settings of the app."""
+    """Arguments: the server, the settings of the app, and the URL of its broker where that is not the server's."""
 
-    def __init__(self, server, conf=None):
-        self._env = environment(server.url('qos'), '', {
+    def __init__(self, server, conf=None, url=''):
+        self._env = environment(url or server.url('qos'), '', {
             'QOS_TEST_LEDGER': server.socket, 'QOS_TEST_CONF': json.dumps(conf or {})})
 
     @contextmanager
@@ -54,11 +57,11 @@ class Migration:
             process.communicate()
 
     def run(self, *options, code=0):
-        """The report of the first queue; the error where `code` is 2."""
+        """The report of the first queue; the error where `code` is more than 1."""
         with self.started(*options) as process:
             out, err = process.communicate(timeout=60)
             assert process.returncode == code, out + err
-            return err if code == 2 else json.loads(out)[0]
+            return err if code > 1 else json.loads(out)[0]
 
 
 def send_some(ledger, count, prefix):
@@ -199,6 +202,76 @@ def test_killed_there_and_back_it_loses_and_doubles_nothing(server, redis, entri
     left = {key.decode() for client in (redis, old) for key in client.scan_iter('*qos-migrate:*')}
     assert {key for key in left if ':came:' not in key} == set()
     assert all(client.ttl(key) > 0 for client in (redis, old) for key in client.scan_iter('*:came:*'))
+
+
+def in_lists(client):
+    """Ids of the tasks in the stock lists."""
+    return [id_of(entry) for key in ('celery', *(f'celery\x06\x16{step}' for step in (3, 6, 9)))
+            for entry in client.lrange(key, 0, -1)]
+
+
+def moved_there(migration, stock, old, new, count, *options):
+    """Publish so many tasks and move them; checks that all are there once, and returns their ids.
+
+    Arguments:
+        stock: the ledger that publishes.
+        old: client of the stock database.
+        new: the same of the other.
+    """
+    send_some(stock, count, 'm')
+    before = in_lists(old)
+    assert len(before) == len(set(before)) == count
+    assert sum(migration.run('--dry-run', *options)['found'].values()) == count
+    report = migration.run(*options)
+    assert (report['moved'], report['left']) == (count, 0)
+    later = [json.loads(each.fields[b'headers'])['id'] for each in Store(new).delayed('celery', ('', ''), count)]
+    assert Counter(in_streams(new) + later) == Counter(before) and in_lists(old) == []
+    return before
+
+
+@pytest.mark.parametrize('elsewhere', [False, True], ids=['in one database', 'to another database'])
+def test_over_tls_nothing_is_lost_and_nothing_doubled(tmp_path, elsewhere):
+    tls = start(Certificates(tmp_path), 'localhost', '--tls-auth-clients', 'no')
+    try:
+        redis = tls.redis.client()
+        url = tls.url('rediss')
+        if elsewhere:
+            url = url.replace('/0?', '/3?')
+        migration = Migration(tls.redis, SHORT_LEASE, tls.url())
+        other = (['--from', url], ['--to', url]) if elsewhere else ([], [])
+        old = tls.redis.client(db=3) if elsewhere else redis
+        before = moved_there(migration, Ledger(tls.redis, url=url), old, redis, 200, *other[0])
+        report = migration.run('--back', *other[1])
+        assert (report['moved'], report['left']) == (200, 0)
+        assert Counter(in_lists(old)) == Counter(before) and not in_streams(redis)
+
+        if elsewhere:
+            # The server has no passwords; redis-py tries for some seconds.
+            error = migration.run('--from', url.replace('://', '://:s3cret@'), code=3)
+            assert error.startswith('Error: Redis at rediss://:**@localhost') and 'the URL of --from' in error
+            assert 's3cret' not in error and error.count('\n') == 1
+        error = migration.run('--from', f'{url}&ssl_ca_cert=x', code=2)
+        assert "did you mean 'ssl_ca_certs'" in error and error.startswith('Error: --from: ')
+    finally:
+        tls.redis.stop()
+
+
+def test_behind_sentinel_over_a_failover_nothing_is_lost_and_nothing_doubled(server, tmp_path):
+    with Deployment(server.binary, tmp_path) as deployment:
+        # The password is said with one Sentinel, the database with another: both are the server's.
+        url = deployment.url('qos').replace('/0;', ';') + '/3'
+        migration = Migration(server, deployment.conf(qos={'lease_seconds': 1}), url)
+        stock = Ledger(deployment, deployment.conf(), book=server,
+                       url=deployment.url('stock', 3).replace('stock-sentinel', 'sentinel'))
+        before = moved_there(migration, stock, deployment.client(3), deployment.client(3), 100)
+        first = deployment.master
+        assert deployment.server(first).wait(1, 5000) == 1
+        deployment.servers[first].kill()
+        until(lambda: deployment.has_other_master(first))
+        report = migration.run('--back')
+        assert (report['moved'], report['left']) == (100, 0)
+        assert Counter(in_lists(deployment.client(3))) == Counter(before)
+        assert not in_streams(deployment.client(3))
 
 
 def moved_back(server, lease_seconds, progress=lambda: None, to=None):

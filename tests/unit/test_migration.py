@@ -18,7 +18,7 @@ from celery_qos.commands.migrate import command
 from celery_qos.errors import ConfigError, TenantKeyError
 from celery_qos.migrate.message import message_of, parse, parse_unacked, task_id_of
 from celery_qos.migrate.report import MOST_NOTED, Moved
-from celery_qos.migrate.stock import connection_to, stock_url
+from celery_qos.migrate.stock import connection_to
 from celery_qos.migrate.tenants import Tenants
 from celery_qos.store import Delivery
 
@@ -193,22 +193,34 @@ def test_options_that_contradict_each_other_are_told_before_anything_is_done(opt
 
 
 @pytest.mark.parametrize('given, stock', [
-    ('qos://:pw@host:1/2', 'redis://:pw@host:1/2'), ('qoss://host', 'redis://host'),
-    ('qos+socket:///a/qos:b?virtual_host=1', 'redis+socket:///a/qos:b?virtual_host=1'),
-    ('qos-sentinel://a:1;qos-sentinel://b:2', 'sentinel://a:1;sentinel://b:2'), ('redis://host/3', 'redis://host/3')])
-def test_the_apps_own_url_is_spelled_the_stock_way(given, stock):
-    assert stock_url(Celery('shop', broker=given, set_as_current=False)) == stock
+    ('redis://:pw@host:1/2', 'qos://:pw@host:1/2'), ('rediss://host', 'qoss://host:6379/%2F'),
+    ('redis+socket:///a/redis:b?virtual_host=1', 'qos+socket:///a/redis:b?virtual_host=1'),
+    ('sentinel://a:1;sentinel://:pw@b:2/3', 'qos-sentinel://:pw@a:1/3')])
+def test_a_stock_url_is_taken_as_the_apps_own_would_be(given, stock):
+    app = Celery('shop', broker='qos://elsewhere', set_as_current=False)
+    connection = connection_to(app, given, {'master_name': 'main'})
+    assert connection.transport.as_uri('', include_password=True) == stock
 
 
 def test_tls_is_spoken_and_verified_as_by_the_app_itself():
     secure = connection_to(Celery('shop', broker='qoss://host', set_as_current=False))
+    assert secure.transport
     assert secure.ssl['ssl_cert_reqs'] == CERT_REQUIRED
     assert not connection_to(Celery('shop', broker='qos://host', set_as_current=False)).ssl
+    with Celery('shop', broker='qos://host', set_as_current=False, broker_use_ssl=True) as app:
+        for ssl, spoken in ({}, True), ({'ssl': False}, False):
+            connection = connection_to(app, 'redis://host', ssl)
+            assert connection.transport and bool(connection.ssl) is spoken
+    plain = Celery('shop', broker='qos://host', set_as_current=False)
+    verified = connection_to(plain, 'rediss://host')
+    assert verified.transport and verified.ssl['ssl_cert_reqs'] == CERT_REQUIRED
 
 
 def test_the_stock_deployment_is_on_redis():
     with pytest.raises(ConfigError, match='must begin with redis://'):
         connection_to(Celery('shop', set_as_current=False), 'amqp://')
+    with pytest.raises(ConfigError, match='master_name: is not given'):
+        connection_to(Celery('shop', set_as_current=False), 'sentinel://host')
 
 
 def test_the_note_that_matters_most_comes_first():
