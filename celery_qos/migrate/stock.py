@@ -87,8 +87,10 @@ class Stock:
 
     def alive(self) -> list[str]:
         """Names of its workers that answer."""
-        answers = self._app.control.broadcast('stats', reply=True, timeout=2.0, connection=self._connection) or []
-        return sorted(name for answer in answers for name, stats in answer.items()
+        mailbox = self._app.control.mailbox(self._connection)
+        # Celery would ask the app's own workers, whatever the connection is.
+        mailbox.producer_pool = None
+        return sorted(name for answer in mailbox.multi_call('stats', timeout=2.0) for name, stats in answer.items()
                       if (stats.get('broker') or {}).get('transport') in _SCHEMES)
 
     # -- what is not acknowledged

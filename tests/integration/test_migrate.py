@@ -329,6 +329,13 @@ def test_what_is_no_task_stays_and_is_told(server, redis):
     assert json.loads(entry[1][b'properties'])['delivery_info'] == {'exchange': '', 'routing_key': 'other'}
 
 
+def test_workers_of_another_database_are_found_alive(server):
+    old, url = server.client(db=3), server.url('redis', 3)
+    with Ledger(server, url=url).worker('solo', 1, ALONE):
+        assert 'stock workers are alive: w' in Migration(server).run('--unacked', '--from', url, code=2)
+    assert not [key for key in old.scan_iter('*') if b'kombu' not in key]
+
+
 def test_what_is_not_acknowledged_of_other_queues_is_told(server, redis):
     with Celery('stock', broker=server.url('redis'), set_as_current=False) as stock:
         stock.conf.task_queues = [Queue('emails', Exchange('mails', type='topic'), routing_key='mail.#')]
