@@ -14,6 +14,7 @@ from kombu import Connection, Producer
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from celery_qos import keys
+from celery_qos.embedded import EmbeddedRedis
 from celery_qos.store import tasks
 
 from ..until import until
@@ -105,9 +106,10 @@ def test_many_threads_get_at_once(server):
     assert errors == []
 
 
-def test_after_an_ack_that_redis_refused(server, redis):
-    with Connection(server.url('qos')) as connection:
-        queue = jobs(connection)
+def test_after_an_ack_that_redis_refused(server):
+    # A change of roles ends connections that others keep for later.
+    with EmbeddedRedis(server.binary) as own, Connection(own.url('qos')) as connection:
+        queue, redis = jobs(connection), own.client()
         publish(connection, 1, 2)
         message = queue.get()
         redis.replicaof('127.0.0.1', 1)

@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -21,7 +23,7 @@ MANY = 400
 
 
 class Counting:
-    """Stands for a store's client, and keeps what each call of a script came to.
+    """Keeps what each call of a script came to.
 
     Arguments:
         hand: whose queue's egress is looked at.
@@ -31,19 +33,22 @@ class Counting:
         self.hand = hand
         self.commands: list[int] = []
         self.moved: list[int] = []
-        self.evalsha = hand.redis.evalsha
         # What is sent first has the script compiled, and sent again.
-        for name in 'lease', 'fill', 'settle', 'requeue', 'release', 'reclaim', 'sweep', 'purge', 'set', 'declare':
+        for name in ('lease', 'fill', 'settle', 'requeue', 'release', 'reclaim', 'sweep', 'purge', 'set', 'declare',
+                     'get'):
             hand.redis.script_load(script(name).source)
 
-    def __call__(self, *args):
-        redis, egress = self.hand.redis, keys.egress(self.hand.ns)
-        before = redis.xlen(egress)
-        redis.config_resetstat()
-        reply = self.evalsha(*args)
-        self.commands.append(sum(row['calls'] for row in redis.info('commandstats').values()))
-        self.moved.append(redis.xlen(egress) - before)
-        return reply
+    def of(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """The same, counted."""
+        def counted(*args):
+            redis, egress = self.hand.redis, keys.egress(self.hand.ns)
+            before = redis.xlen(egress)
+            redis.config_resetstat()
+            reply = call(*args)
+            self.commands.append(sum(row['calls'] for row in redis.info('commandstats').values()))
+            self.moved.append(redis.xlen(egress) - before)
+            return reply
+        return counted
 
 
 @pytest.fixture
@@ -56,7 +61,9 @@ def counting(hand, monkeypatch) -> Counting:
 
 def count(counting: Counting, monkeypatch, act) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(counting.hand.redis, 'evalsha', counting)
+        redis, wire = counting.hand.redis, counting.hand.store._wire
+        patch.setattr(redis, 'evalsha', counting.of(redis.evalsha))
+        patch.setattr(wire, 'send', counting.of(wire.send))
         act()
 
 
