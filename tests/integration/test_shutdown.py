@@ -47,6 +47,17 @@ def handed_back(ledger):
     return [json.loads(fields[b'body'])[0][1] for fields in free]
 
 
+def check_end(ledger, ended, back):
+    """What ran ended, or is handed back; where `ended` is None, that is for Celery to say."""
+    at_last = ledger.marks('end')
+    if ended is None:
+        # It fails what it cuts off, or leaves it without a word, as it comes upon the loop or a greenlet.
+        assert handed_back(ledger) in ([*UNSTARTED], [*UNSTARTED, *({'held late'} - set(at_last))])
+    else:
+        assert Counter(at_last) == Counter(ended)
+        assert handed_back(ledger) == [*UNSTARTED, *back]
+
+
 @pytest.mark.parametrize('pool, running', [
     ('prefork', RUNNING), ('threads', RUNNING), ('gevent', RUNNING), ('solo', ['held early']), ('solo', ['held late'])])
 def test_what_has_not_started_at_a_warm_shutdown_runs_elsewhere_meanwhile(server, pool, running):
@@ -71,7 +82,7 @@ def test_what_has_not_started_at_a_warm_shutdown_runs_elsewhere_meanwhile(server
     # Celery cannot end a thread.
     ('threads', RUNNING, RUNNING, []),
     # Celery can wait in the handler of a signal, or not, as it comes upon a greenlet.
-    ('gevent', RUNNING, None, []),
+    ('gevent', RUNNING, None, None),
     # Celery waits instead of the task, and then fails it.
     ('solo', ['held late'], [], []),
 ])
@@ -89,8 +100,7 @@ def test_a_soft_shutdown_waits_for_what_runs_only(server, pool, running, ended, 
             assert worker.returncode is None
             ledger.let_end('held late')
         worker.wait()
-    assert ended is None or Counter(ledger.marks('end')) == Counter(ended)
-    assert handed_back(ledger) == [*UNSTARTED, *back]
+    check_end(ledger, ended, back)
 
 
 @pytest.mark.once
@@ -114,9 +124,9 @@ def test_an_idle_worker_takes_nothing_during_a_soft_shutdown(server):
     ('prefork', RUNNING, [SIGINT, SIGINT], [], ['held late']),
     ('prefork', RUNNING, [SIGTERM, SIGQUIT], [], ['held late']),
     ('threads', RUNNING, [SIGQUIT], RUNNING, []),
-    # Celery cannot cut off a task of these pools without acknowledging it, on the stock transport too.
-    ('gevent', RUNNING, [SIGQUIT], None, []),
-    ('gevent', RUNNING, [SIGTERM, SIGQUIT], None, []),
+    # On the stock transport too, Celery may acknowledge what it cuts off.
+    ('gevent', RUNNING, [SIGQUIT], None, None),
+    ('gevent', RUNNING, [SIGTERM, SIGQUIT], None, None),
     ('solo', ['held early'], [SIGQUIT], [], []),
     ('solo', ['held late'], [SIGTERM, SIGQUIT], [], []),
 ])
@@ -128,8 +138,7 @@ def test_a_cold_shutdown_hands_back_what_is_not_finished(server, pool, running, 
             until(lambda: handed_back(ledger)[:len(UNSTARTED)] == UNSTARTED, 5, f'{handed_back(ledger)}')
         ledger.let_end(*(RUNNING if ended is None else ended))
         worker.wait()
-    assert ended is None or Counter(ledger.marks('end')) == Counter(ended)
-    assert handed_back(ledger) == [*UNSTARTED, *back]
+    check_end(ledger, ended, back)
 
 
 @pytest.mark.parametrize('pool, number', [('threads', SIGTERM), ('prefork', SIGQUIT)])
