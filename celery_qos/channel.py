@@ -352,10 +352,10 @@ class Channel(kombu_redis.Channel):
         # Not before: of what is neither held nor to be settled, a reconnect thinks that it was lost on its way.
         self._lease.held.pop(tag, None)
         poller = self.poller
-        if self._lease.has_got(tag):
+        if self._lease.has_got(queue, entry_id):
             # Another thread may be sending it: a slot that goes first would be missed by the next `basic_get`.
             self.member.settler.flush(wait=True)
-            self._lease.leave_slot(tag)
+            self._lease.leave_slot(queue, entry_id)
             if poller is not None:
                 poller.wake()
         else:
@@ -415,7 +415,7 @@ class Channel(kombu_redis.Channel):
     def abandon(self) -> None:
         """The connection is lost, or its parent's: keep what is delivered for those who still work on it."""
         if self._lease is not None:
-            self._lease.stale_reader = self.reader.connection_id
+            self._lease.stale_reader = self.reader.run_id, self.reader.connection_id
             self._lease.active = False
             if self._qos is not None:
                 self._qos._delivered.clear()
@@ -434,14 +434,16 @@ class Channel(kombu_redis.Channel):
         closing = not self.closed
         if self.poller:
             self.poller.after_fork()
-        if closing:
-            with suppress(*self.connection_errors):
-                self.reader.interrupt(self.store)
-            self.reader.disconnect()
         try:
+            if closing:
+                try:
+                    self.reader.interrupt(self.store)
+                finally:
+                    self.reader.disconnect()
             super().close()
         except self.connection_errors:
             # Redis cannot be told; what there is of the channel in this process goes all the same.
+            self.drop_connections()
             self._in_poll = None
             self.auto_delete_queues.clear()
             self._consumers.clear()

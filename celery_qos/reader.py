@@ -64,8 +64,9 @@ class Reader:
         #: Delivered to this channel, not passed on yet.
         self._inbox: deque[Delivery] = deque()
         self._no_ack: set[str] = set()
-        #: What the server calls the connection, None where it does not tell.
+        #: What the server calls the connection, None where it does not tell; and which server that is.
         self.connection_id: Optional[int] = None
+        self.run_id = ''
         #: How often it was taken without waiting: every queue, and every stream of it, comes first in turn.
         self._turns = 0
         #: Queue and number of a stream of its egress to the last entry of it that was seen.
@@ -114,6 +115,7 @@ class Reader:
             self.connection_id = int(self.client.connection.read_response())
         except ResponseError:
             self.connection_id = None      # the user has no right to ask
+        self.run_id = self._channel.store.run_id()
 
     def abandon(self) -> None:
         """Forget everything; what was delivered stays with the channel's lease."""

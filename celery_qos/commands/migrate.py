@@ -118,7 +118,11 @@ def _options(text: Optional[str]) -> dict[str, Any]:
 def _stock(session: Session, url: Optional[str], option: str, options: dict[str, Any]) -> Stock:
     if not url:
         return Stock(session.app, None, options)
-    address, (broker, setting) = ';'.join(map(maybe_sanitize_url, url.split(';'))), session.place
+    try:
+        address, (broker, setting) = ';'.join(map(maybe_sanitize_url, url.split(';'))), session.place
+    except ValueError:
+        # What it says may be a part of the password.
+        raise ConfigError(f'{option}: is no URL; in a password, what is no letter or digit is written as %XX') from None
     session.elsewhere = address, f'the URL of {option}'
     try:
         stock = Stock(session.app, url, options)

@@ -182,7 +182,10 @@ def _trouble(exc: BaseException, session: Session) -> str:
     if isinstance(exc, ResponseError):
         exc = unavailable(exc) or exc
     if isinstance(exc, ReadOnlyError):
-        return f'Redis at {session.place[0]} is a replica, and takes no writes; name its master in {session.place[1]}'
+        address, setting = session.place
+        sentinel = 'sentinel' in address.partition('://')[0]
+        return f'Redis at {address} is a replica, and takes no writes; ' + (
+            'try again when the Sentinels have agreed on its master' if sentinel else f'name its master in {setting}')
     if isinstance(exc, (WritesRefused, OutOfMemoryError)):
         return f'Redis at {session.place[0]} takes no writes: {complaint(exc)}; see celery qos doctor'
     if not isinstance(exc, ResponseError):

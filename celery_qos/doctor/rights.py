@@ -28,7 +28,8 @@ PROBES: dict[str, tuple[tuple[Any, ...], ...]] = {
         ('XDEL', '{key}', '1-1'), ('XACK', '{key}', keys.GROUP, '1-1'),
         ('XREADGROUP', 'GROUP', keys.GROUP, 'probe', 'COUNT', 1, 'STREAMS', '{key}', '>'),
         ('XPENDING', '{key}', keys.GROUP), ('RENAME', '{key}', '{key}'), ('BLPOP', '{key}', 0.05),
-        ('HRANDFIELD', '{key}'), ('UNLINK', '{key}'), ('CLIENT', 'ID'), ('SUBSCRIBE', '/{db}.celery.pidbox')),
+        ('HRANDFIELD', '{key}'), ('UNLINK', '{key}'), ('CLIENT', 'ID'),
+        ('CLIENT', 'UNBLOCK', 0), ('SUBSCRIBE', '/{db}.celery.pidbox')),
 }
 ROLES = tuple(PROBES)
 

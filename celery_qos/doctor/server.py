@@ -123,7 +123,7 @@ def clock(patient: Patient) -> Iterator[Finding]:
     text = f'the clock here is {abs(skew):.1f} s {"ahead of" if skew > 0 else "behind"} that of the server'
     remedy = 'have both machines set their clocks by NTP'
     if abs(skew) > MUCH_SKEW:
-        yield bad(f'{text}: what is published here with a countdown or expires comes so much '
+        yield bad(f'{text}: what is published here with eta, countdown or expires comes so much '
                   f'too {"late" if skew > 0 else "early"}',
                   remedy)
     elif abs(skew) > SKEW:

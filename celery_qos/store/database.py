@@ -83,7 +83,7 @@ class Database:
         except NoPermissionError:
             pass
         except ResponseError as exc:
-            return unavailable(exc) or exc
+            return unavailable(exc)
         return None
 
     def check_server(self) -> None:

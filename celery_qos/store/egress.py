@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Optional
 
-from redis.exceptions import NoPermissionError, ResponseError
+from redis.exceptions import ResponseError
 
 from .. import keys
 from ..scripts import script
@@ -28,11 +28,20 @@ class Egress(Database):
                 *[entry_id.rpartition(':')[2] for entry_id in seen.values()]]
 
     def unblock(self, connection_id: int) -> None:
-        """Have a blocked read answered at once, with nothing; without the right to, it ends by itself."""
+        """Have a blocked read answered at once, with nothing. Where the user may not, it ends by itself, and may take a
+        task before.
+
+        Raises:
+            redis.ConnectionError, redis.TimeoutError: the server does not answer; that is not tried again.
+        """
+        self._wire.send([['CLIENT', 'UNBLOCK', connection_id]], looked_at=True)
+
+    def run_id(self) -> str:
+        """Tells the server, since it was started, from all others; '' where the user may not ask."""
         try:
-            self.client.client_unblock(connection_id)
-        except NoPermissionError:
-            pass
+            return str(self.client.info('server').get('run_id', ''))
+        except ResponseError:
+            return ''
 
     def take(self, queues: list[str], consumer: str, count: int, turn: int = 0) -> list[Delivery]:
         """Deliver at most `count` tasks in all, without waiting; the first queue comes first.

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Optional
@@ -54,8 +55,9 @@ class Lease:
         self.keep: Callable[[Any], bool] = keep_nothing
         #: It had ended, perhaps as Redis had lost everything.
         self.lost = False
-        #: What the server calls the connection that read under this name, and was lost: its last read may still be out.
-        self.stale_reader: Optional[int] = None
+        #: Of the connection that read under this name, and was lost: which server that was, and what it calls the
+        #: connection. Its last read may still be out.
+        self.stale_reader: tuple[str, Optional[int]] = '', None
         #: Delivery tag to raw message (None until it is one) for each delivery that is not settled.
         self.held: dict[str, Any] = {}
         #: The same for those that the server keeps account of, from when they are passed on.
@@ -73,8 +75,8 @@ class Lease:
         self._unsent = unsent
         #: What the channel prefetches of each queue.
         self._slots: dict[str, int] = {}
-        #: Delivery tags of what `get` delivered, in a slot of its own each.
-        self._got: set[str] = set()
+        #: Queue to entry ids of what `get` delivered, in a slot of its own each.
+        self._got: defaultdict[str, set[str]] = defaultdict(set)
         #: Queues of which `get` did not hear what it was delivered.
         self._unheard: set[str] = set()
         # A late renewal must not bring back slots that were just given up.
@@ -102,11 +104,12 @@ class Lease:
         return self._config.of(queue).lease_seconds * (INTERVALS - 1) / INTERVALS
 
     def slots(self, queue: str) -> int:
-        return self._slots.get(queue, 0) + sum(parse_delivery_tag(tag)[0] == queue for tag in self._got)
+        return self._slots.get(queue, 0) + len(self._got[queue])
 
     def set_slots(self, queue: str, slots: int) -> None:
         """Bring `slots` to the queue, beside those of `get`; without any the lease lasts while tasks are unsettled."""
         with self._locked():
+            self._find_unheard(queue)
             self._slots[queue] = slots
             self._renew(self._store, queue)
 
@@ -122,35 +125,37 @@ class Lease:
         """Deliver one task without waiting, in a slot of its own.
 
         Raises:
-            redis.RedisError, OSError: Redis does not answer. What it may have delivered is delivered again: by the next
-                call, after a reconnect, or when the lease has ended.
+            redis.RedisError, OSError: Redis does not answer. What it may have delivered is delivered again, by the next
+                call, after a reconnect, or when the channel closes.
         """
         with self._locked():
-            # Where the channel consumes too, what is on its way to it is not lost.
-            if queue in self._unheard and not self._slots.get(queue):
-                self._redeliver(queue)
-                self._unheard.discard(queue)
+            self._find_unheard(queue)
             try:
                 delivery = self._store.get(queue, self.consumer, self.slots(queue) + 1, self._seconds(queue))
             except (RedisError, OSError):
                 self._unheard.add(queue)
+                self._slots.setdefault(queue, 0)
                 raise
             if delivery:
-                tag = delivery_tag(delivery.queue, delivery.entry_id)
                 self._slots.setdefault(queue, 0)
-                self._got.add(tag)
-                self.held[tag] = None
+                self._got[queue].add(delivery.entry_id)
+                self.held[delivery_tag(queue, delivery.entry_id)] = None
             return delivery
 
-    def has_got(self, tag: str) -> bool:
-        """`get` delivered it, in a slot that `leave_slot` gives up."""
-        return tag in self._got
+    def _find_unheard(self, queue: str) -> None:
+        """Have delivered again what `get` did not hear of. Where the channel consumes, that may be on its way to it."""
+        if queue in self._unheard and not self._slots.get(queue):
+            self._redeliver(queue)
+            self._unheard.discard(queue)
 
-    def leave_slot(self, tag: str) -> None:
+    def has_got(self, queue: str, entry_id: str) -> bool:
+        """`get` delivered it, in a slot that `leave_slot` gives up."""
+        return entry_id in self._got[queue]
+
+    def leave_slot(self, queue: str, entry_id: str) -> None:
         """Give up the slot of a delivery of `get`, which is settled. A renewal repeats what fails here."""
-        queue, _ = parse_delivery_tag(tag)
         with self._locked():
-            self._got.discard(tag)
+            self._got[queue].discard(entry_id)
             if queue in self._slots:
                 with suppress(RedisError, OSError):
                     self._renew(self._store, queue)
@@ -160,12 +165,16 @@ class Lease:
         with self._locked():
             self._end_stale_read(self._store)
             self._reclaim()
+            # The channel says anew what it consumes.
+            self._slots = dict.fromkeys(self._slots, 0)
 
     def _end_stale_read(self, store: Store) -> None:
         """The server may not have noticed that its client is gone, and give it a task that nobody gets."""
-        if self.stale_reader is not None:
-            store.unblock(self.stale_reader)
-            self.stale_reader = None
+        run_id, connection_id = self.stale_reader
+        # A server that was started anew, or another one, gives the same numbers to others.
+        if connection_id is not None and run_id and store.run_id() == run_id:
+            store.unblock(connection_id)
+        self.stale_reader = '', None
 
     def _reclaim(self) -> None:
         # Other threads settle meanwhile: what is held no more was settled before, so it has to be asked for after.
@@ -173,7 +182,8 @@ class Lease:
             if message is None or not self.keep(tag):
                 self.held.pop(tag, None)
                 self.runs.pop(tag, None)
-                self._got.discard(tag)
+                queue, entry_id = parse_delivery_tag(tag)
+                self._got[queue].discard(entry_id)
         for queue in self.queues:
             self._redeliver(queue)
         self._unheard.clear()

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from kombu import Connection, Producer
+from kombu import Connection, Consumer, Producer
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from celery_qos import keys
@@ -18,7 +18,7 @@ from celery_qos.embedded import EmbeddedRedis
 from celery_qos.store import tasks
 
 from ..until import until
-from .channels import JOBS, publish, unsettled
+from .channels import JOBS, drain, publish
 from .workers import ROOT
 
 GREENLETS = '''
@@ -121,15 +121,31 @@ def test_after_an_ack_that_redis_refused(server):
 # A database of its own each, as a process keeps the options that one was first used with.
 @pytest.mark.parametrize('db, retry', [(1, False), (3, True)])
 def test_after_a_reply_that_was_lost(server, db, retry):
-    options = {'socket_timeout': 0.2, 'retry_on_timeout': retry}
+    options = {'socket_timeout': 0.5, 'retry_on_timeout': retry}
     with Connection(server.url('qos', db), transport_options=options) as connection:
         queue = jobs(connection)
         assert queue.get() is None
         publish(connection, 1, 2)
         with stopped(server), pytest.raises(RedisTimeoutError):
             queue.get()
-        until(lambda: unsettled(server.client(db)))
+        until(lambda: server.client(db).xlen(keys.egress(keys.namespace('jobs'))))
         assert [queue.get().payload, queue.get().payload] == [1, 2]
+
+
+@pytest.mark.parametrize('db, then', [(4, 'consume'), (5, 'collect'), (6, 'close')])
+def test_what_a_lost_reply_brought_comes_to_a_consumer(server, db, then):
+    messages = []
+    with Connection(server.url('qos', db), transport_options={'socket_timeout': 0.5}) as connection:
+        queue = jobs(connection)
+        connection.default_channel.basic_get('another')     # the script is sent once
+        publish(connection, 1)
+        with stopped(server), pytest.raises(RedisTimeoutError):
+            queue.get()
+        until(lambda: server.client(db).xlen(keys.egress(keys.namespace('jobs'))))
+        if then != 'consume':
+            getattr(connection, then)()
+        Consumer(connection, [JOBS], on_message=messages.append).consume()
+        until(lambda: drain(connection) or messages, 5)
 
 
 def test_behind_more_expired_tasks_than_one_look_removes(server, redis, monkeypatch):

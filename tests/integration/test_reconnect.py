@@ -2,10 +2,13 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from kombu import Connection, Consumer
 from redis.exceptions import ConnectionError as RedisConnectionError
+
+from celery_qos.embedded import EmbeddedRedis
 
 from ..until import until
 from .channels import JOBS, drain, keep_all, publish, take_one, unsettled
@@ -47,6 +50,22 @@ def test_the_read_of_a_closed_connection_takes_nothing(server, proxy):
         connection.close()
         publish(other, 'x')
         until(lambda: drain(other) or messages, 3)
+
+
+def test_who_has_the_number_of_a_lost_connection_now_is_let_be(server):
+    with EmbeddedRedis(server.binary) as own, Connection(own.url('qos')) as connection:
+        consume(connection, [])
+        own.kill()
+        own.start()
+        # The server counts from 1 again.
+        other = own.client()
+        connection.default_channel.reader.connection_id = other.client_id()
+        waiting = ThreadPoolExecutor().submit(other.blpop, 'key', 10)
+        until(lambda: own.client().info('clients')['blocked_clients'])
+        connection.collect()
+        consume(connection, [])
+        own.client().rpush('key', 'value')
+        assert waiting.result() == (b'key', b'value')
 
 
 def test_an_ack_that_has_just_begun_while_the_connection_is_made_anew_counts(server, monkeypatch):
