@@ -80,8 +80,8 @@ class Database:
         """Why the server takes no writes now, being a replica or for a reason of its own; None where it does."""
         try:
             self.client.delete(f'{self.namespace("")}:probe')
-        except NoPermissionError:
-            pass
+        except ReadOnlyError as exc:
+            return exc
         except ResponseError as exc:
             return unavailable(exc)
         return None
