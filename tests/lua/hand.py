@@ -141,9 +141,10 @@ def number_of(fields: dict[bytes, bytes]) -> int:
 
 
 def commands_of(redis, act) -> Counter:
-    """How many commands of each kind the server runs for `act`, those in scripts included, a new connection's not."""
+    """How many commands of each kind the server runs for `act`, those in scripts included, but not those of a new
+    connection, or that send a script for the first time."""
     redis.config_resetstat()
     act()
     others = tuple(f'cmdstat_{name}' for name in ('config', 'info', 'hello', 'client'))
     return Counter({name.removeprefix('cmdstat_'): row['calls'] for name, row in redis.info('commandstats').items()
-                    if not name.startswith(others)})
+                    if not name.startswith(others) and name != 'cmdstat_eval'})

@@ -30,7 +30,6 @@ def test_an_undeclared_queue_with_tasks_is_one(hand):
 
 def test_costs_the_same_with_any_number_of_tenants(hand):
     hand.hire(slots=2)
-    hand.store.size(hand.queue)     # its script is sent once
     costs = []
     for tenants in 10, 1000:
         for number in range(tenants):
