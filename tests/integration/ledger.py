@@ -3,10 +3,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from celery import Celery
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from celery_qos import keys
 from celery_qos.embedded import EmbeddedRedis
@@ -48,9 +49,16 @@ class Ledger:
         for mark in marks:
             self._book.set(f'go:{mark}', 1)
 
-    def tell(self, command: str, *args: Any) -> None:
-        """Call this method of `app.control` until a worker answers: one that has just started is deaf for a moment."""
-        until(lambda: getattr(self.app.control, command)(*args, reply=True, limit=1))
+    def tell(self, command: str, *args: Any, **options: Any) -> Any:
+        """Call this method of `app.control` until a worker answers: one that has just started is deaf for a moment.
+
+        Kombu's pools last for the process: another test may have cut off the connection that comes from there.
+        """
+        def told():
+            with suppress(RedisConnectionError):
+                return getattr(self.app.control, command)(*args, reply=True, limit=1, **options)
+
+        return until(told)
 
     @contextmanager
     def publishing(self):

@@ -65,7 +65,7 @@ def test_slots_follow_pool_grow_and_shrink(server):
         ledger.tell('pool_grow', 2)
         until(lambda: slots(ledger) == 16)
         # Celery refuses as long as a new process has not reported that it is idle.
-        until(lambda: 'ok' in str(ledger.app.control.pool_shrink(1, reply=True, limit=1)))
+        until(lambda: 'ok' in str(ledger.tell('pool_shrink', 1)))
         until(lambda: slots(ledger) == 12)
 
 

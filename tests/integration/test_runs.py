@@ -102,7 +102,7 @@ def test_a_termination_makes_room(server, pool, late):
         ledger.send('t', 'long', seconds=60, task_id='long')
         ledger.send('t', 'next')
         ledger.until('start', 1)
-        until(lambda: ledger.app.control.revoke('long', terminate=True, reply=True, limit=1))
+        ledger.tell('revoke', 'long', terminate=True)
         assert ledger.until('end', 1) == ['next']
         ledger.until_idle()
 

@@ -35,7 +35,7 @@ def filled_worker(ledger, pool, running):
         if pool != 'solo':
             # It has passed on what it read. In Celery 5.5 a signal's handler may raise, and a line of the log that it
             # comes upon would swallow that.
-            until(lambda: ledger.app.control.ping([worker.name], limit=1))
+            ledger.tell('broadcast', 'ping', destination=[worker.name])
         yield worker
 
 
