@@ -11,6 +11,7 @@ JOBS = Queue('jobs')
 
 
 def drain(connection, timeout=0.05):
+    """Handle events until none comes any more."""
     try:
         while True:
             connection.drain_events(timeout=timeout)

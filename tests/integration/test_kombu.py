@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 from contextlib import suppress
+from functools import partial
 from queue import Empty
 from time import monotonic, sleep
 
@@ -19,7 +20,11 @@ from celery_qos.transport import Transport
 from celery_qos.worker.discarded import Discarded
 from tests.until import until
 
+from . import channels
+
 JOBS = Queue('jobs', Exchange('jobs', type='direct'), routing_key='jobs')
+#: Handles events until none comes any more.
+drain = partial(channels.drain, timeout=0.2)
 
 
 @pytest.fixture
@@ -44,15 +49,6 @@ def producer(connection):
 def put(producer, *bodies, queue=JOBS, **options):
     for body in bodies:
         producer.publish(body, exchange=queue.exchange, routing_key=queue.routing_key, declare=[queue], **options)
-
-
-def drain(connection, timeout=0.2):
-    """Handle events until none comes any more."""
-    try:
-        while True:
-            connection.drain_events(timeout=timeout)
-    except TimeoutError:
-        pass
 
 
 def taken(channel, *queues, prefetch=0, ack=True, connection=None, **options):
@@ -342,7 +338,7 @@ def test_a_cancelled_consumer_keeps_what_it_was_given_and_gets_no_more(connectio
     channel.basic_qos(0, 1, False)
     consumer = Consumer(channel, [JOBS], on_message=messages.append)
     consumer.consume()
-    until(lambda: drain(connection, 0.05) or messages)
+    until(lambda: drain(connection, timeout=0.05) or messages)
     consumer.cancel()
     put(producer, 'c')
     drain(connection)
@@ -362,10 +358,10 @@ def test_one_of_two_consumers_of_a_connection_is_cancelled(connection, producer,
     for consumer in consumers:
         consumer.consume()
     put(producer, *range(4))
-    drain(connection, 0.05)
+    drain(connection, timeout=0.05)
     consumers[1].cancel()
     put(producer, *range(4, 8))
-    drain(connection, 0.05)
+    drain(connection, timeout=0.05)
     assert sorted(got['first'] + got['second']) == list(range(8))
     assert set(got['first']) >= set(range(4, 8))
     assert held(redis) == 0 and not any(channel.lease.held for channel in own)
@@ -377,10 +373,10 @@ def test_a_cancelled_consumer_takes_nothing_while_nobody_drains_its_connection(s
         bodies = []
         Consumer(other, [JOBS], on_message=lambda message: (bodies.append(message.payload), message.ack())).consume()
         with Consumer(connection, [JOBS], on_message=lambda message: message.ack()):
-            drain(connection, 0.05)
-        drain(other, 0.05)
+            drain(connection, timeout=0.05)
+        drain(other, timeout=0.05)
         put(producer, 'a', 'b')
-        until(lambda: drain(other, 0.05) or len(bodies) == 2, timeout=5)
+        until(lambda: drain(other, timeout=0.05) or len(bodies) == 2, timeout=5)
 
 
 def test_a_read_that_is_refused_at_once_is_a_lost_connection(server, redis):
@@ -453,7 +449,7 @@ def test_request_and_reply(server, connection, redis):
         put(Producer(channel), 21, reply_to='reply.1', correlation_id='7')
         with Connection(server.url('qos')) as own:
             Server(own).run()
-        until(lambda: drain(connection, 0.05) or replies)
+        until(lambda: drain(connection, timeout=0.05) or replies)
     assert replies[0].payload == {'double': 42}
     assert replies[0].properties['correlation_id'] == '7'
     reply_to(channel).delete()
@@ -467,13 +463,13 @@ def test_a_reply_queue_is_one_for_as_long_as_its_owner_works(server, connection,
     with Consumer(connection, [reply_to], on_message=replies.append, no_ack=True):
         for _ in range(12):
             if meanwhile == 'it waits for replies':
-                drain(connection, 0.05)
+                drain(connection, timeout=0.05)
             else:
                 sleep(0.05)
                 put(Producer(connection), 'request', headers={'task': 'double'})
         with Connection(server.url('qos')) as other:
             Producer(other).publish('reply', routing_key='reply.2')
-        until(lambda: drain(connection, 0.05) or replies, timeout=2)
+        until(lambda: drain(connection, timeout=0.05) or replies, timeout=2)
     reply_to(connection.default_channel).delete()
     assert not redis.exists(keys.transient(keys.namespace('reply.2')))
 
@@ -557,9 +553,9 @@ def test_fanout_exchange_reaches_every_consumer(server, connection, producer):
         for consumer in consumers:
             consumer.consume()
         for each in connection, other:
-            drain(each, 0.05)
+            drain(each, timeout=0.05)
         producer.publish({'héadline': 1}, exchange=exchange, routing_key='', declare=[exchange])
-        until(lambda: drain(connection, 0.02) or drain(other, 0.02) or len(got) == 2)
+        until(lambda: drain(connection, timeout=0.02) or drain(other, timeout=0.02) or len(got) == 2)
         assert sorted(got) == [(0, {'héadline': 1}), (1, {'héadline': 1})]
         for channel in channels:
             channel.close()

@@ -68,29 +68,30 @@ def test_who_has_the_number_of_a_lost_connection_now_is_let_be(server):
         assert waiting.result() == (b'key', b'value')
 
 
-def test_an_ack_that_has_just_begun_while_the_connection_is_made_anew_counts(server, monkeypatch):
+@pytest.mark.parametrize('step', ['settle', '_send'])
+def test_an_ack_under_way_while_the_connection_is_made_anew_counts(server, monkeypatch, step):
     messages = []
     with Connection(server.url('qos')) as connection:
         connection.default_channel.join(keep_all)
         message = take_one(connection, messages)
         settler = connection.default_channel.member.settler
-        settle, began, may_go_on = settler.settle, threading.Event(), threading.Event()
+        act, began, may_go_on = getattr(settler, step), threading.Event(), threading.Event()
 
-        def settle_slowly(*args):
+        def act_slowly(*args):
             began.set()
             may_go_on.wait(5)
-            settle(*args)
+            act(*args)
 
-        monkeypatch.setattr(settler, 'settle', settle_slowly)
+        monkeypatch.setattr(settler, step, act_slowly)
         acking = threading.Thread(target=message.ack)
         acking.start()
         assert began.wait(5)
         connection.collect()
+        threading.Timer(0.2, may_go_on.set).start()
         connection.default_channel.join(keep_all)
-        may_go_on.set()
-        acking.join()
         with Consumer(connection, [JOBS], on_message=messages.append):
             drain(connection)
+        acking.join()
         assert messages == []
 
 

@@ -1,7 +1,6 @@
 """Threads, greenlets and connections that share a process: none holds up another, or takes what is another's."""
 from __future__ import annotations
 
-import threading
 from time import sleep
 
 import pytest
@@ -10,35 +9,9 @@ from kombu import Connection, Consumer
 from celery_qos import keys
 
 from ..until import until
-from .channels import JOBS, drain, keep_all, take_one, unsettled
+from .channels import JOBS, keep_all, take_one, unsettled
 
 SHORT_LEASE = {'qos': {'lease_seconds': 1}}
-
-
-def test_an_ack_under_way_while_the_connection_is_made_anew_counts(server, monkeypatch):
-    messages = []
-    with Connection(server.url('qos')) as connection:
-        connection.default_channel.join(keep_all)
-        message = take_one(connection, messages)
-        settler = connection.default_channel.member.settler
-        send, began, may_go_on = settler._send, threading.Event(), threading.Event()
-
-        def send_slowly(*args):
-            began.set()
-            may_go_on.wait(5)
-            send(*args)
-
-        monkeypatch.setattr(settler, '_send', send_slowly)
-        acking = threading.Thread(target=message.ack)
-        acking.start()
-        assert began.wait(5)
-        connection.collect()
-        threading.Timer(0.2, may_go_on.set).start()
-        connection.default_channel.join(keep_all)
-        with Consumer(connection, [JOBS], on_message=messages.append):
-            drain(connection)
-        acking.join()
-        assert messages == []
 
 
 def test_an_ack_that_is_broken_off_is_sent_later(server, redis, monkeypatch):
