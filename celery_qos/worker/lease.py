@@ -252,6 +252,7 @@ class Lease:
         self.held.clear()
         self.runs.clear()
         self._got.clear()
+        self._unheard.clear()
 
     def _renew(self, store: Store, queue: str) -> bool:
         slots = self.slots(queue)
